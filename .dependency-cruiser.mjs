@@ -1,0 +1,51 @@
+// The floors of docs/architecture.md: imports only go down, siblings never import each other.
+const floor = (name, from, allowed) => ({
+  name,
+  severity: 'error',
+  from: { path: from },
+  to: { path: '^(config|server|migrations|seeds|test|bench)/', pathNot: allowed },
+});
+
+export default {
+  forbidden: [
+    { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
+    { name: 'no-unresolvable', severity: 'error', from: {}, to: { couldNotResolve: true } },
+    floor('config-imports-nothing', '^config/', '^config/'),
+    floor('domain-is-pure', '^server/domain/', '^(server/domain|config/policy)'),
+    floor('storage-sees-domain', '^server/storage/', '^(server/(storage|domain)|config)/'),
+    floor('keys-see-storage', '^server/keys/', '^(server/(keys|storage|domain)|config)/'),
+    floor('http-sees-no-sibling', '^server/http/', '^(server/(http|keys|storage|domain)|config)/'),
+    floor('admin-sees-http', '^server/admin/', '^(server/(admin|http|keys|storage|domain)|config)/'),
+    floor('oidc-sees-http', '^server/oidc/', '^(server/(oidc|http|keys|storage|domain)|config)/'),
+    {
+      name: 'domain-has-no-frameworks',
+      severity: 'error',
+      from: { path: '^server/domain/' },
+      to: { path: 'node_modules/(koa|@koa|knex|pg|oidc-provider)/' },
+    },
+    {
+      name: 'only-oidc-imports-the-provider',
+      severity: 'error',
+      from: { path: '^server/', pathNot: '^server/oidc/' },
+      to: { path: 'node_modules/(@types/)?oidc-provider' },
+    },
+    {
+      name: 'only-storage-imports-sql-drivers',
+      severity: 'error',
+      from: { path: '^server/', pathNot: '^server/storage/' },
+      to: { path: 'node_modules/(@types/)?(knex|pg)/', dependencyTypesNot: ['type-only'] },
+    },
+    {
+      name: 'production-code-has-no-dev-dependencies',
+      severity: 'error',
+      from: { path: '^(config|server|migrations|seeds)/' },
+      to: { dependencyTypes: ['npm-dev', 'npm-no-pkg'], dependencyTypesNot: ['type-only'] },
+    },
+  ],
+  options: {
+    tsPreCompilationDeps: true,
+    tsConfig: { fileName: 'tsconfig.json' },
+    doNotFollow: { path: 'node_modules' },
+    enhancedResolveOptions: { conditionNames: ['import', 'node', 'default', 'types'], extensions: ['.ts', '.js', '.mjs', '.json'] },
+  },
+};
