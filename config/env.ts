@@ -1,0 +1,196 @@
+import { resolve } from 'node:path';
+import { policy } from './policy.ts';
+
+export const signingAlgs = ['ES256', 'RS256', 'PS256', 'EdDSA'] as const;
+export type SigningAlg = (typeof signingAlgs)[number];
+
+export interface Config {
+  readonly production: boolean;
+  readonly host: string;
+  readonly port: number;
+  /** Without a trailing slash; may have a path. */
+  readonly issuer: string;
+  /** Absent: the embedded PostgreSQL in `dataDir`. */
+  readonly databaseUrl: string | undefined;
+  /** Absolute path. */
+  readonly dataDir: string;
+  /** 32-byte keys, the first encrypts, all decrypt. Empty: generated into `dataDir` (embedded only). */
+  readonly keyEncryptionKeys: readonly Buffer[];
+  readonly adminClientId: string;
+  readonly adminClientSecret: string | undefined;
+  readonly signingAlg: SigningAlg;
+  readonly tokenPrefix: string;
+  readonly subjectTokenTypes: readonly string[];
+  readonly trustProxy: boolean;
+  readonly metricsToken: string | undefined;
+  readonly rateLimits: boolean;
+  readonly logLevel: string;
+  /** Server processes; `auto` has been resolved to the number of cores by the caller. */
+  readonly workers: number | 'auto';
+  readonly migrateOnStart: boolean;
+}
+
+/** Every fault of the environment at once: one line each, naming the variable and never its value. */
+export class ConfigError extends Error {
+  readonly faults: readonly string[];
+  constructor(faults: readonly string[]) {
+    super(`invalid configuration:\n${faults.map((fault) => `  ${fault}`).join('\n')}`);
+    this.name = 'ConfigError';
+    this.faults = faults;
+  }
+}
+
+const logLevels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'];
+const defaultSubjectTokenTypes =
+  'urn:platform:params:oauth:token-type:api_token,urn:phrase:params:oauth:token-type:api_token';
+const absoluteUri = /^[a-z][a-z0-9+.-]*:[\x21\x23-\x5b\x5d-\x7e]+$/i;
+
+/**
+ * Reads the environment (contract §2).
+ * @throws ConfigError with every fault found, not only the first
+ */
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const faults: string[] = [];
+  // An empty variable is an unset one: compose files and CI systems cannot unset.
+  const get = (name: string) => env[name] || undefined;
+  const fault = (name: string, problem: string) => void faults.push(`${name} ${problem}`);
+
+  const oneOf = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
+    const value = get(name) ?? fallback;
+    if ((values as readonly string[]).includes(value)) return value as T;
+    fault(name, `must be one of ${values.join(', ')}`);
+    return fallback;
+  };
+  const boolean = (name: string) => oneOf(name, ['true', 'false'], 'false') === 'true';
+
+  const production = get('NODE_ENV') === 'production';
+  const port = readPort(get('PORT'), fault);
+  const databaseUrl = readDatabaseUrl(get('DATABASE_URL'), fault);
+  if (production && !databaseUrl && !get('DATABASE_URL')) fault('DATABASE_URL', 'is required in production');
+  const rateLimits = oneOf('RATE_LIMITS', ['on', 'off'], 'on') === 'on';
+  if (production && !rateLimits) fault('RATE_LIMITS', 'must not be off in production');
+
+  const config: Config = {
+    production,
+    host: get('HOST') ?? (production ? '0.0.0.0' : '127.0.0.1'),
+    port,
+    issuer: readIssuer(get('ISSUER') ?? `http://localhost:${port}`, production, fault),
+    databaseUrl,
+    dataDir: resolve(get('DATA_DIR') ?? './.data'),
+    keyEncryptionKeys: readKeys(get('KEY_ENCRYPTION_KEY'), get('DATABASE_URL') !== undefined, fault),
+    adminClientId: readAdminClientId(get('ADMIN_CLIENT_ID'), fault),
+    adminClientSecret: readAdminSecret(get('ADMIN_CLIENT_SECRET'), fault),
+    signingAlg: oneOf('SIGNING_ALG', signingAlgs, 'ES256'),
+    tokenPrefix: readTokenPrefix(get('TOKEN_PREFIX'), fault),
+    subjectTokenTypes: readSubjectTokenTypes(get('SUBJECT_TOKEN_TYPES'), fault),
+    trustProxy: boolean('TRUST_PROXY'),
+    metricsToken: get('METRICS_TOKEN'),
+    rateLimits,
+    logLevel: oneOf('LOG_LEVEL', logLevels, 'info'),
+    workers: readWorkers(get('WORKERS'), fault),
+    migrateOnStart: boolean('MIGRATE_ON_START'),
+  };
+  if (faults.length > 0) throw new ConfigError(faults);
+  Object.freeze(config.keyEncryptionKeys);
+  Object.freeze(config.subjectTokenTypes);
+  return Object.freeze(config);
+}
+
+type Fault = (name: string, problem: string) => void;
+
+function readPort(value: string | undefined, fault: Fault): number {
+  if (value === undefined) return 3000;
+  const port = Number(value);
+  if (/^\d{1,5}$/.test(value) && port <= 65535) return port;
+  fault('PORT', 'must be a number from 0 to 65535');
+  return 3000;
+}
+
+function readWorkers(value: string | undefined, fault: Fault): number | 'auto' {
+  if (value === undefined) return 1;
+  if (value === 'auto') return 'auto';
+  if (/^[1-9]\d{0,2}$/.test(value)) return Number(value);
+  fault('WORKERS', 'must be a number from 1 to 999, or auto');
+  return 1;
+}
+
+function readIssuer(value: string, production: boolean, fault: Fault): string {
+  // RFC 8414 §2: no query, no fragment. Credentials and trailing slashes would make two spellings of one issuer.
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  if (
+    !url ||
+    !/^https?:$/.test(url.protocol) ||
+    url.search ||
+    url.hash ||
+    url.username ||
+    /[?#]/.test(value)
+  ) {
+    fault('ISSUER', 'must be an http or https URL without query, fragment or credentials');
+    return 'http://invalid';
+  }
+  if (production && url.protocol !== 'https:') fault('ISSUER', 'must be https in production');
+  const canonical = `${url.origin}${url.pathname.replace(/\/+$/, '')}`;
+  if (value !== canonical)
+    fault('ISSUER', 'must be written without a trailing slash, default port or capitals in the host');
+  return canonical;
+}
+
+function readDatabaseUrl(value: string | undefined, fault: Fault): string | undefined {
+  if (value === undefined) return undefined;
+  if (URL.canParse(value) && /^postgres(ql)?:$/.test(new URL(value).protocol)) return value;
+  fault('DATABASE_URL', 'must be a postgres:// URL');
+  return undefined;
+}
+
+function readKeys(value: string | undefined, required: boolean, fault: Fault): Buffer[] {
+  if (value === undefined) {
+    if (required) fault('KEY_ENCRYPTION_KEY', 'is required with DATABASE_URL (32 bytes as base64url)');
+    return [];
+  }
+  const parts = value.split(',').map((part) => part.trim());
+  const keys = parts
+    .filter((part) => /^[A-Za-z0-9_-]{43}$/.test(part))
+    .map((part) => Buffer.from(part, 'base64url'));
+  if (keys.length !== parts.length) {
+    fault(
+      'KEY_ENCRYPTION_KEY',
+      'must be one or more 32-byte keys in base64url (43 characters), comma-separated',
+    );
+  }
+  return keys;
+}
+
+function readAdminClientId(value: string | undefined, fault: Fault): string {
+  if (value === undefined) return 'admin';
+  if (!/^[A-Za-z0-9._-]{1,64}$/.test(value)) fault('ADMIN_CLIENT_ID', 'must be 1 to 64 of A-Z a-z 0-9 . _ -');
+  if (value === 'platform-tokens' || value === 'dashboard')
+    fault('ADMIN_CLIENT_ID', 'is the name of a built-in client');
+  return value;
+}
+
+function readAdminSecret(value: string | undefined, fault: Fault): string | undefined {
+  if (value === undefined) return undefined;
+  if (value.length < policy.minimumAdminSecretLength) {
+    fault('ADMIN_CLIENT_SECRET', `must have at least ${policy.minimumAdminSecretLength} characters`);
+  } else if (!/^[\x20-\x7e]{1,512}$/.test(value)) {
+    // RFC 6749 appendix A.2: client_secret = *VSCHAR
+    fault('ADMIN_CLIENT_SECRET', 'must be printable ASCII of at most 512 characters');
+  }
+  return value;
+}
+
+function readTokenPrefix(value: string | undefined, fault: Fault): string {
+  if (value === undefined) return 'ptk';
+  if (!/^[a-z][a-z0-9]{0,15}$/.test(value)) {
+    fault('TOKEN_PREFIX', 'must be 1 to 16 lower-case letters and digits, beginning with a letter');
+  }
+  return value;
+}
+
+function readSubjectTokenTypes(value: string | undefined, fault: Fault): string[] {
+  const types = (value ?? defaultSubjectTokenTypes).split(',').map((type) => type.trim());
+  // RFC 8693 §3: token type identifiers are URIs.
+  if (!types.every((type) => absoluteUri.test(type)))
+    fault('SUBJECT_TOKEN_TYPES', 'must be absolute URIs, comma-separated');
+  return types;
+}

@@ -1,0 +1,37 @@
+/** The product's fixed numbers. Durations are in seconds unless the name says otherwise. */
+export const policy = Object.freeze({
+  /** Platform tokens: 730 days, whatever the calendar does in between. */
+  platformTokenLifetime: 730 * 24 * 60 * 60,
+  /** Active platform tokens of one user in one organization. */
+  platformTokenLimit: 20,
+  /** Access tokens that a platform token is exchanged for. */
+  accessTokenLifetime: 4 * 60 * 60,
+  /** Access tokens of machine administrators, from `client_credentials`. */
+  machineTokenLifetime: 60 * 60,
+  /** Access tokens of signed-in users, from the code flow: short, because they sit in a browser. */
+  userTokenLifetime: 10 * 60,
+  sessionLifetime: 12 * 60 * 60,
+  interactionLifetime: 60 * 60,
+  authorizationCodeLifetime: 60,
+  refreshTokenLifetime: 14 * 24 * 60 * 60,
+  /** `Cache-Control: max-age` of the JWKS and of the metadata documents. */
+  jwksMaxAge: 300,
+  metadataMaxAge: 300,
+  /** `Retry-After` of a 503. */
+  retryAfter: 2,
+  /** Request bodies, in bytes. */
+  tokenRequestBodyLimit: 16 * 1024,
+  adminRequestBodyLimit: 64 * 1024,
+  /** Exchanges and last-used stamps are written this often: what a crash may lose. */
+  usageFlushIntervalMs: 500,
+  /** Usage events that wait in memory while the database is away; the oldest go first. */
+  usageBufferLimit: 50_000,
+  bcryptCost: 12,
+  minimumPasswordLength: 8,
+  /** bcrypt reads 72 bytes and ignores the rest: longer ones are refused, never cut. */
+  maximumPasswordBytes: 72,
+  minimumAdminSecretLength: 32,
+  pageSizeDefault: 50,
+  pageSizeMaximum: 100,
+  bulkRevokeMaximum: 100,
+});

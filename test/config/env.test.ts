@@ -1,0 +1,102 @@
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig } from '../../config/env.ts';
+
+const key = Buffer.alloc(32, 1).toString('base64url');
+const production = {
+  NODE_ENV: 'production',
+  ISSUER: 'https://id.example.com',
+  DATABASE_URL: 'postgres://u:p@db/app',
+  KEY_ENCRYPTION_KEY: key,
+};
+
+function faults(env: NodeJS.ProcessEnv): string[] {
+  try {
+    readConfig(env);
+    return [];
+  } catch (error) {
+    if (error instanceof ConfigError) return error.faults.map((fault) => String(fault.split(' ')[0]));
+    throw error;
+  }
+}
+
+describe('readConfig', () => {
+  it('reports every fault at once, by variable name and without its value', () => {
+    const env = {
+      PORT: 'secret-port',
+      ISSUER: 'ftp://x',
+      DATABASE_URL: 'mysql://secret',
+      KEY_ENCRYPTION_KEY: 'secret-key',
+      ADMIN_CLIENT_ID: 'a b',
+      ADMIN_CLIENT_SECRET: 'secret-short',
+      SIGNING_ALG: 'HS256',
+      TOKEN_PREFIX: 'P_',
+      SUBJECT_TOKEN_TYPES: 'nonsense',
+      TRUST_PROXY: 'yes',
+      RATE_LIMITS: 'maybe',
+      LOG_LEVEL: 'loud',
+      WORKERS: '0',
+      MIGRATE_ON_START: '1',
+    };
+    expect(faults(env).toSorted()).toEqual(Object.keys(env).toSorted());
+    expect(() => readConfig(env)).toThrow(
+      expect.objectContaining({ message: expect.not.stringContaining('secret') }),
+    );
+  });
+
+  it.each([
+    ['an http issuer', { ISSUER: 'http://id.example.com' }, 'ISSUER'],
+    ['no database', { DATABASE_URL: undefined }, 'DATABASE_URL'],
+    ['rate limits off', { RATE_LIMITS: 'off' }, 'RATE_LIMITS'],
+    ['no key encryption key', { KEY_ENCRYPTION_KEY: undefined }, 'KEY_ENCRYPTION_KEY'],
+    ['one key of several too short', { KEY_ENCRYPTION_KEY: `${key},abc` }, 'KEY_ENCRYPTION_KEY'],
+  ])('refuses production with %s', (_what, change, variable) => {
+    expect(faults({ ...production, ...change })).toContain(variable);
+  });
+
+  it.each([
+    'https://h/',
+    'https://h/a/',
+    'https://h?x',
+    'https://h#x',
+    'https://u:p@h',
+    'https://H.example',
+    'https://h:443',
+  ])('refuses the issuer %s, which has another spelling or what an issuer must not have', (issuer) =>
+    expect(faults({ ISSUER: issuer })).toEqual(['ISSUER']),
+  );
+
+  it('has the defaults of the contract', () => {
+    expect(readConfig({})).toMatchObject({
+      port: 3000,
+      host: '127.0.0.1',
+      issuer: 'http://localhost:3000',
+      databaseUrl: undefined,
+      keyEncryptionKeys: [],
+      adminClientId: 'admin',
+      signingAlg: 'ES256',
+      tokenPrefix: 'ptk',
+      trustProxy: false,
+      rateLimits: true,
+      logLevel: 'info',
+      workers: 1,
+      migrateOnStart: false,
+    });
+    expect(readConfig(production).host).toBe('0.0.0.0');
+    expect(readConfig({ PORT: '4000' }).issuer).toBe('http://localhost:4000');
+  });
+
+  it('takes an issuer with a path and several key encryption keys', () => {
+    const config = readConfig({
+      ...production,
+      ISSUER: 'https://eu.example.com/idm',
+      KEY_ENCRYPTION_KEY: `${key},${key}`,
+    });
+    expect(config.issuer).toBe('https://eu.example.com/idm');
+    expect(config.keyEncryptionKeys.map((one) => one.length)).toEqual([32, 32]);
+  });
+
+  it('is frozen', () => {
+    const config = readConfig({});
+    expect(Object.isFrozen(config) && Object.isFrozen(config.subjectTokenTypes)).toBe(true);
+  });
+});
