@@ -1,0 +1,52 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+
+/**
+ * Platform tokens on the wire: `<prefix>_` + 43 base62 characters (256 random bits) + 6 base62 characters of CRC-32.
+ * The checksum is no security: it turns typos and scanners' noise away before the database is asked.
+ */
+
+const alphabet = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+const secretLength = 43;
+const checksumLength = 6;
+// Any prefix: tokens made before TOKEN_PREFIX was changed go on working.
+const format = /^[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{49}$/;
+
+export interface GeneratedPlatformToken {
+  /** The secret, shown once. */
+  readonly token: string;
+  readonly digest: Buffer;
+  /** The first 8 characters, for recognition. */
+  readonly hint: string;
+}
+
+/** @param random 32 bytes from a cryptographic generator */
+export function createPlatformToken(
+  prefix: string,
+  random: Buffer = randomBytes(32),
+): GeneratedPlatformToken {
+  if (random.length !== 32) throw new RangeError('a platform token needs exactly 32 random bytes');
+  const body = `${prefix}_${base62(BigInt(`0x${random.toString('hex')}`), secretLength)}`;
+  const token = body + checksum(body);
+  return { token, digest: digestPlatformToken(token), hint: token.slice(0, 8) };
+}
+
+/** Whether this could be a platform token: right shape, right checksum. Says nothing about its validity. */
+export function isPlatformTokenFormat(value: string): boolean {
+  return format.test(value) && checksum(value.slice(0, -checksumLength)) === value.slice(-checksumLength);
+}
+
+/** SHA-256 of the whole token: what is stored, and what is looked up (by the index, so timing says nothing). */
+export function digestPlatformToken(token: string): Buffer {
+  return createHash('sha256').update(token).digest();
+}
+
+function checksum(body: string): string {
+  return base62(BigInt(crc32(body)), checksumLength);
+}
+
+function base62(value: bigint, length: number): string {
+  let text = '';
+  for (let rest = value; rest > 0n; rest /= 62n) text = alphabet[Number(rest % 62n)] + text;
+  return text.padStart(length, '0');
+}
