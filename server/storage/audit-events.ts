@@ -1,0 +1,129 @@
+import type { Knex } from 'knex';
+import type { Executor } from './database.ts';
+import { type Page, type PageRequest, readPage } from './pages.ts';
+import type { Visibility } from './platform-tokens.ts';
+
+export interface AuditEvent {
+  readonly id: string;
+  readonly at: Date;
+  /** `noun.verb`, e.g. `token.created` */
+  readonly action: string;
+  readonly actor: { readonly type: 'user' | 'client' | 'token' | 'system'; readonly id: string };
+  readonly organizationId: string | null;
+  readonly tokenId: string | null;
+  /** What was acted on, where it is no token: a user's, an organization's, a service's, a client's id. */
+  readonly targetId: string | null;
+  readonly ip: string | null;
+  readonly userAgent: string | null;
+  readonly requestId: string | null;
+  readonly reason: string | null;
+}
+
+export interface AuditFilter {
+  readonly organizationId?: string | undefined;
+  readonly actorId?: string | undefined;
+  readonly action?: string | undefined;
+  readonly tokenId?: string | undefined;
+  readonly from?: Date | undefined;
+  readonly to?: Date | undefined;
+}
+
+const columns = `e.id, e.at, e.action, e.actor_type, e.actor_id, e.organization_id, e.token_id, e.target_id,
+  host(e.ip) AS ip, e.user_agent, e.request_id, e.reason`;
+const insertBatch = 1000;
+
+export type AuditEvents = ReturnType<typeof createAuditEvents>;
+
+export function createAuditEvents(knex: Knex) {
+  return {
+    async insert(events: readonly AuditEvent[], executor: Executor = knex): Promise<void> {
+      for (let start = 0; start < events.length; start += insertBatch) {
+        await executor('audit_events').insert(events.slice(start, start + insertBatch).map(toRow));
+      }
+    },
+
+    list(visibility: Visibility, filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>> {
+      const sort = {
+        expression: 'e.at',
+        type: 'timestamptz',
+        descending: true,
+        id: 'e.id',
+        idType: 'uuid',
+      } as const;
+      const filtered = knex('audit_events as e').where(visibleTo(visibility, knex)).where(matching(filter));
+      return readPage<Row, AuditEvent>(filtered, columns, sort, page, toAuditEvent);
+    },
+  };
+}
+
+/** An organization's admins see its trail; a member sees that of their own tokens. */
+function visibleTo(visibility: Visibility, knex: Knex) {
+  return (query: Knex.QueryBuilder): void => {
+    if (visibility.all) return;
+    const own = knex('platform_tokens')
+      .where('user_id', visibility.userId)
+      .whereIn('organization_id', visibility.memberOf);
+    query.where((either) => {
+      either.whereIn('e.organization_id', visibility.adminOf).orWhereIn('e.token_id', own.select('id'));
+    });
+  };
+}
+
+function matching(filter: AuditFilter) {
+  return (query: Knex.QueryBuilder): void => {
+    if (filter.organizationId) query.where('e.organization_id', filter.organizationId);
+    if (filter.actorId) query.where('e.actor_id', filter.actorId);
+    if (filter.action) query.where('e.action', filter.action);
+    if (filter.tokenId) query.where('e.token_id', filter.tokenId);
+    if (filter.from) query.where('e.at', '>=', filter.from);
+    if (filter.to) query.where('e.at', '<', filter.to);
+  };
+}
+
+interface Row {
+  id: string;
+  at: Date;
+  action: string;
+  actor_type: AuditEvent['actor']['type'];
+  actor_id: string;
+  organization_id: string | null;
+  token_id: string | null;
+  target_id: string | null;
+  ip: string | null;
+  user_agent: string | null;
+  request_id: string | null;
+  reason: string | null;
+}
+
+function toRow(event: AuditEvent): Row {
+  return {
+    id: event.id,
+    at: event.at,
+    action: event.action,
+    actor_type: event.actor.type,
+    actor_id: event.actor.id,
+    organization_id: event.organizationId,
+    token_id: event.tokenId,
+    target_id: event.targetId,
+    ip: event.ip,
+    user_agent: event.userAgent,
+    request_id: event.requestId,
+    reason: event.reason,
+  };
+}
+
+function toAuditEvent(row: Row): AuditEvent {
+  return {
+    id: row.id,
+    at: row.at,
+    action: row.action,
+    actor: { type: row.actor_type, id: row.actor_id },
+    organizationId: row.organization_id,
+    tokenId: row.token_id,
+    targetId: row.target_id,
+    ip: row.ip,
+    userAgent: row.user_agent,
+    requestId: row.request_id,
+    reason: row.reason,
+  };
+}

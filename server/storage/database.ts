@@ -1,0 +1,106 @@
+import knex, { type Knex } from 'knex';
+import pg from 'pg';
+import knexfile from '../../knexfile.ts';
+
+export type Executor = Knex | Knex.Transaction;
+
+export interface Database {
+  /** For everything but the exchange's look-up. */
+  readonly knex: Knex;
+  /** For the exchange's look-up: its own connections, so that no slow list or bulk write stands before it. */
+  readonly lookups: pg.Pool;
+  /** What keeps the database from serving, in words for an operator; empty where it serves. */
+  faults(): Promise<string[]>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  readonly connectionString: string;
+  readonly poolSize?: number;
+  readonly lookupPoolSize?: number;
+}
+
+const acquireTimeout = 3_000;
+const statementTimeout = 10_000;
+
+/** Opens no connection by itself: the first query does. */
+export function createDatabase({
+  connectionString,
+  poolSize = 10,
+  lookupPoolSize = 5,
+}: DatabaseOptions): Database {
+  const connection = {
+    connectionString,
+    application_name: 'platform-tokens',
+    connectionTimeoutMillis: acquireTimeout,
+    keepAlive: true,
+    statement_timeout: statementTimeout,
+  };
+  const queries = knex({
+    ...knexfile,
+    connection,
+    acquireConnectionTimeout: acquireTimeout,
+    // What fails is thrown, and logged by whoever catches it; Knex would print it beside the structured log.
+    log: { warn() {}, error() {}, deprecate() {}, debug() {} },
+    pool: { min: 0, max: poolSize },
+  });
+  const lookups = new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout });
+  // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
+  lookups.on('error', () => {});
+  return {
+    knex: queries,
+    lookups,
+    async faults() {
+      try {
+        await lookups.query('SELECT 1');
+        return [];
+      } catch {
+        return ['database'];
+      }
+    },
+    async close() {
+      await Promise.all([queries.destroy(), lookups.end()]);
+    },
+  };
+}
+
+const unavailableCodes = new Set([
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOENT',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'EHOSTUNREACH',
+  '25006', // read_only_sql_transaction: a standby, in the middle of a failover
+  '53300', // too_many_connections
+  '55P03', // lock_not_available
+  '57014', // query_canceled: the statement timeout
+  '57P01', // admin_shutdown
+  '57P02', // crash_shutdown
+  '57P03', // cannot_connect_now
+]);
+const unavailableMessages =
+  /Connection terminated|timeout exceeded|Timeout acquiring a connection|Query read timeout|Client has encountered a connection error|not queryable|Cannot use a pool after/i;
+
+/** Whether the database could not answer (try later), as opposed to a fault of ours. Looks down the causes. */
+export function isDatabaseUnavailable(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const { code, severity } = cause as { code?: unknown; severity?: unknown };
+    // PostgreSQL ended the connection, or would not have it: no database, no such password, too many clients, a restart.
+    if (severity === 'FATAL' || severity === 'PANIC') return true;
+    if (typeof code === 'string' && (unavailableCodes.has(code) || code.startsWith('08'))) return true;
+    if (unavailableMessages.test(cause.message)) return true;
+    if (cause instanceof AggregateError && cause.errors.some(isDatabaseUnavailable)) return true;
+  }
+  return false;
+}
+
+/** The constraint that a write broke, by its name; undefined for every other error. */
+export function violatedConstraint(error: unknown): string | undefined {
+  const { code, constraint } = (error ?? {}) as { code?: unknown; constraint?: unknown };
+  return typeof code === 'string' && code.startsWith('23') && typeof constraint === 'string'
+    ? constraint
+    : undefined;
+}

@@ -1,0 +1,290 @@
+import type { Knex } from 'knex';
+import type { ExchangeSubject } from '../domain/exchange-policy.ts';
+import type { Database, Executor } from './database.ts';
+import { likeSubstring, type Page, type PageRequest, readPage, type SortKey } from './pages.ts';
+
+export type TokenStatus = 'active' | 'expired' | 'revoked';
+
+export interface PlatformToken {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly userId: string;
+  readonly serviceId: string;
+  readonly serviceName: string;
+  readonly name: string;
+  readonly hint: string;
+  readonly scopes: string[];
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+  readonly lastUsedAt: Date | null;
+  readonly lastUsedIp: string | null;
+  readonly revokedAt: Date | null;
+  readonly revokedBy: string | null;
+}
+
+export interface NewPlatformToken {
+  readonly id: string;
+  readonly organizationId: string;
+  readonly userId: string;
+  readonly serviceId: string;
+  readonly name: string;
+  readonly digest: Buffer;
+  readonly hint: string;
+  readonly scopes: readonly string[];
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+}
+
+/** Which tokens a caller may see: all; or their own where they are members, and everybody's where they are admins. */
+export type Visibility =
+  | { readonly all: true }
+  | {
+      readonly all: false;
+      readonly userId: string;
+      readonly memberOf: readonly string[];
+      readonly adminOf: readonly string[];
+    };
+
+export interface TokenFilter {
+  readonly organizationId?: string | undefined;
+  readonly userId?: string | undefined;
+  readonly services?: readonly string[] | undefined;
+  readonly nameContains?: string | undefined;
+  readonly statuses?: readonly TokenStatus[] | undefined;
+}
+
+export const tokenSorts = ['created_at', 'name', 'last_used_at', 'expires_at'] as const;
+export type TokenSort = (typeof tokenSorts)[number];
+
+export interface RevokedToken {
+  readonly id: string;
+  readonly organizationId: string;
+}
+
+const columns = `t.id, t.organization_id, t.user_id, t.service_id, s.name AS service_name, t.name, t.hint, t.scopes,
+  t.created_at, t.expires_at, t.last_used_at, host(t.last_used_ip) AS last_used_ip, t.revoked_at, t.revoked_by`;
+
+const sortExpressions: Record<TokenSort, Pick<SortKey, 'expression' | 'type'>> = {
+  created_at: { expression: 't.created_at', type: 'timestamptz' },
+  name: { expression: 'lower(t.name)', type: 'text' },
+  // Never used sorts as used longest ago.
+  last_used_at: { expression: "coalesce(t.last_used_at, '-infinity')", type: 'timestamptz' },
+  expires_at: { expression: 't.expires_at', type: 'timestamptz' },
+};
+
+// One look-up by the unique index on the digest; the rest are primary keys. Named, so PostgreSQL parses and plans it once a connection.
+const exchangeLookup = {
+  name: 'platform-token-by-digest',
+  text: `SELECT t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes, t.expires_at, t.revoked_at,
+      (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
+    FROM platform_tokens t
+    JOIN users u ON u.id = t.user_id
+    JOIN organizations o ON o.id = t.organization_id
+    JOIN services s ON s.id = t.service_id
+    LEFT JOIN memberships m ON m.organization_id = t.organization_id AND m.user_id = t.user_id
+    WHERE t.digest = $1`,
+};
+
+interface LookupRow {
+  id: string;
+  organization_id: string;
+  user_id: string;
+  service_id: string;
+  audience: string;
+  scopes: string[];
+  expires_at: Date;
+  revoked_at: Date | null;
+  active: boolean;
+}
+
+export type PlatformTokens = ReturnType<typeof createPlatformTokens>;
+
+export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 'lookups'>) {
+  const from = (executor: Executor) =>
+    executor('platform_tokens as t').join('services as s', 's.id', 't.service_id');
+
+  return {
+    /** The present state of a presented token, by its SHA-256. */
+    async findForExchange(digest: Buffer): Promise<ExchangeSubject | undefined> {
+      const { rows } = await lookups.query<LookupRow>({ ...exchangeLookup, values: [digest] });
+      const row = rows[0];
+      return (
+        row && {
+          id: row.id,
+          organizationId: row.organization_id,
+          userId: row.user_id,
+          serviceId: row.service_id,
+          audience: row.audience,
+          scopes: row.scopes,
+          expiresAt: row.expires_at,
+          revokedAt: row.revoked_at,
+          active: row.active,
+        }
+      );
+    },
+
+    async find(
+      id: string,
+      visibility: Visibility,
+      executor: Executor = knex,
+    ): Promise<PlatformToken | undefined> {
+      const row = await from(executor)
+        .where('t.id', id)
+        .where(visibleTo(visibility))
+        .first(executor.raw(columns));
+      return row && toPlatformToken(row as Row);
+    },
+
+    list(
+      visibility: Visibility,
+      filter: TokenFilter,
+      sort: { readonly by: TokenSort; readonly descending: boolean },
+      page: PageRequest,
+      now: Date,
+    ): Promise<Page<PlatformToken>> {
+      const key: SortKey = {
+        ...sortExpressions[sort.by],
+        descending: sort.descending,
+        id: 't.id',
+        idType: 'uuid',
+      };
+      const filtered = from(knex).where(visibleTo(visibility)).where(matching(filter, now));
+      return readPage<Row, PlatformToken>(filtered, columns, key, page, toPlatformToken);
+    },
+
+    /** Active tokens of one user in one organization. */
+    async countActive(
+      userId: string,
+      organizationId: string,
+      now: Date,
+      executor: Executor = knex,
+    ): Promise<number> {
+      const row = await executor('platform_tokens as t')
+        .where({ 't.user_id': userId, 't.organization_id': organizationId })
+        .whereNull('t.revoked_at')
+        .where('t.expires_at', '>', now)
+        .count({ total: '*' })
+        .first();
+      return Number(row?.total ?? 0);
+    },
+
+    async insert(token: NewPlatformToken, executor: Executor = knex): Promise<void> {
+      await executor('platform_tokens').insert({
+        id: token.id,
+        organization_id: token.organizationId,
+        user_id: token.userId,
+        service_id: token.serviceId,
+        name: token.name,
+        digest: token.digest,
+        hint: token.hint,
+        scopes: token.scopes,
+        created_at: token.createdAt,
+        expires_at: token.expiresAt,
+      });
+    },
+
+    /** Revokes what is visible, chosen and not yet revoked; answers with what changed. */
+    async revoke(
+      choice: { readonly ids: readonly string[] } | TokenFilter,
+      visibility: Visibility,
+      by: { readonly actorId: string; readonly at: Date },
+      executor: Executor = knex,
+    ): Promise<RevokedToken[]> {
+      // Locked in the order of their ids: revocations that overlap wait for each other, and never deadlock.
+      const chosen = await executor('platform_tokens as t')
+        .whereNull('t.revoked_at')
+        .where(visibleTo(visibility))
+        .where('ids' in choice ? (query) => void query.whereIn('t.id', choice.ids) : matching(choice, by.at))
+        .orderBy('t.id')
+        .forNoKeyUpdate()
+        .select('t.id');
+      const rows = await executor('platform_tokens as t')
+        .whereRaw('t.id = ANY(?::uuid[])', [chosen.map(({ id }) => id)])
+        .whereNull('t.revoked_at')
+        .update({ revoked_at: by.at, revoked_by: by.actorId })
+        .returning(['t.id', 't.organization_id']);
+      return rows.map((row) => ({ id: row.id, organizationId: row.organization_id }));
+    },
+
+    /** Which of these ids the caller may see, revoked or not. */
+    async visibleIds(
+      ids: readonly string[],
+      visibility: Visibility,
+      executor: Executor = knex,
+    ): Promise<Set<string>> {
+      const rows = await executor('platform_tokens as t')
+        .whereIn('t.id', ids)
+        .where(visibleTo(visibility))
+        .select('t.id');
+      return new Set(rows.map((row) => row.id));
+    },
+  };
+}
+
+function visibleTo(visibility: Visibility) {
+  return (query: Knex.QueryBuilder): void => {
+    if (visibility.all) return;
+    query.where((either) => {
+      either
+        .where((own) =>
+          own.where('t.user_id', visibility.userId).whereIn('t.organization_id', visibility.memberOf),
+        )
+        .orWhereIn('t.organization_id', visibility.adminOf);
+    });
+  };
+}
+
+function matching(filter: TokenFilter, now: Date) {
+  return (query: Knex.QueryBuilder): void => {
+    if (filter.organizationId) query.where('t.organization_id', filter.organizationId);
+    if (filter.userId) query.where('t.user_id', filter.userId);
+    if (filter.services?.length) query.whereIn('t.service_id', filter.services);
+    if (filter.nameContains)
+      query.whereRaw("lower(t.name) LIKE lower(?) ESCAPE '\\'", [likeSubstring(filter.nameContains)]);
+    const { statuses } = filter;
+    if (!statuses?.length) return;
+    query.where((any) => {
+      if (statuses.includes('revoked')) any.orWhereNotNull('t.revoked_at');
+      if (statuses.includes('expired'))
+        any.orWhere((q) => q.whereNull('t.revoked_at').where('t.expires_at', '<=', now));
+      if (statuses.includes('active'))
+        any.orWhere((q) => q.whereNull('t.revoked_at').where('t.expires_at', '>', now));
+    });
+  };
+}
+
+interface Row {
+  id: string;
+  organization_id: string;
+  user_id: string;
+  service_id: string;
+  service_name: string;
+  name: string;
+  hint: string;
+  scopes: string[];
+  created_at: Date;
+  expires_at: Date;
+  last_used_at: Date | null;
+  last_used_ip: string | null;
+  revoked_at: Date | null;
+  revoked_by: string | null;
+}
+
+function toPlatformToken(row: Row): PlatformToken {
+  return {
+    id: row.id,
+    organizationId: row.organization_id,
+    userId: row.user_id,
+    serviceId: row.service_id,
+    serviceName: row.service_name,
+    name: row.name,
+    hint: row.hint,
+    scopes: row.scopes,
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    lastUsedAt: row.last_used_at,
+    lastUsedIp: row.last_used_ip,
+    revokedAt: row.revoked_at,
+    revokedBy: row.revoked_by,
+  };
+}

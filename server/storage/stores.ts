@@ -1,0 +1,42 @@
+import { type Artifacts, createArtifacts } from './artifacts.ts';
+import { type AuditEvents, createAuditEvents } from './audit-events.ts';
+import { type Clients, createClients } from './clients.ts';
+import type { Database } from './database.ts';
+import { createMemberships, type Memberships } from './memberships.ts';
+import { createOrganizations, type Organizations } from './organizations.ts';
+import { createPlatformTokens, type PlatformTokens } from './platform-tokens.ts';
+import { createServices, type Services } from './services.ts';
+import { createSigningKeys, type SigningKeys } from './signing-keys.ts';
+import { createUsageRecorder, type UsageDeps, type UsageRecorder } from './usage.ts';
+import { createUsers, type Users } from './users.ts';
+
+/** A factory a table, over one database. */
+export interface Stores {
+  readonly artifacts: Artifacts;
+  readonly auditEvents: AuditEvents;
+  readonly clients: Clients;
+  readonly memberships: Memberships;
+  readonly organizations: Organizations;
+  readonly platformTokens: PlatformTokens;
+  readonly services: Services;
+  readonly signingKeys: SigningKeys;
+  readonly usage: UsageRecorder;
+  readonly users: Users;
+}
+
+export function createStores(database: Database, onUsageError: UsageDeps['onError']): Stores {
+  const { knex } = database;
+  const auditEvents = createAuditEvents(knex);
+  return {
+    artifacts: createArtifacts(knex),
+    auditEvents,
+    clients: createClients(knex),
+    memberships: createMemberships(knex),
+    organizations: createOrganizations(knex),
+    platformTokens: createPlatformTokens(database),
+    services: createServices(knex),
+    signingKeys: createSigningKeys(knex),
+    usage: createUsageRecorder({ knex, auditEvents, onError: onUsageError }),
+    users: createUsers(knex),
+  };
+}

@@ -1,0 +1,117 @@
+import type { Knex } from 'knex';
+import type { Executor } from './database.ts';
+import type { Status } from './organizations.ts';
+import { likeSubstring, type Page, type PageRequest, readPage } from './pages.ts';
+
+export type UserKind = 'person' | 'service_account';
+
+export interface User {
+  readonly id: string;
+  readonly email: string;
+  readonly name: string;
+  readonly kind: UserKind;
+  readonly status: Status;
+  readonly createdAt: Date;
+}
+
+export interface UserChange {
+  readonly name?: string | undefined;
+  readonly email?: string | undefined;
+  readonly passwordHash?: string | undefined;
+  readonly status?: Status | undefined;
+}
+
+const columns = 'id, email, name, kind, status, created_at';
+
+export type Users = ReturnType<typeof createUsers>;
+
+export function createUsers(knex: Knex) {
+  return {
+    async insert(
+      user: User & { readonly passwordHash: string | null },
+      executor: Executor = knex,
+    ): Promise<void> {
+      const { id, email, name, kind, status, createdAt, passwordHash } = user;
+      await executor('users').insert({
+        id,
+        email,
+        name,
+        kind,
+        status,
+        created_at: createdAt,
+        password_hash: passwordHash,
+      });
+    },
+
+    async find(id: string, executor: Executor = knex): Promise<User | undefined> {
+      const row = await executor('users').where({ id }).first(executor.raw(columns));
+      return row && toUser(row as Row);
+    },
+
+    /** For signing in: with the bcrypt hash, by e-mail in any case. */
+    async findCredentials(email: string): Promise<{ user: User; passwordHash: string | null } | undefined> {
+      const row = await knex('users')
+        .whereRaw('lower(email) = lower(?)', [email])
+        .first(knex.raw(`${columns}, password_hash`));
+      return (
+        row && {
+          user: toUser(row as unknown as Row),
+          passwordHash: (row as { password_hash: string | null }).password_hash,
+        }
+      );
+    },
+
+    /** @param text literal substring of the name or the e-mail, any case */
+    list(text: string | undefined, page: PageRequest): Promise<Page<User>> {
+      const sort = {
+        expression: 'created_at',
+        type: 'timestamptz',
+        descending: true,
+        id: 'id',
+        idType: 'uuid',
+      } as const;
+      const filtered = knex('users').where((query) => {
+        if (!text) return;
+        const pattern = likeSubstring(text);
+        query.whereRaw("lower(name) LIKE lower(?) ESCAPE '\\'", [pattern]);
+        query.orWhereRaw("lower(email) LIKE lower(?) ESCAPE '\\'", [pattern]);
+      });
+      return readPage<Row, User>(filtered, columns, sort, page, toUser);
+    },
+
+    async lock(id: string, transaction: Knex.Transaction): Promise<User | undefined> {
+      const row = await transaction('users').where({ id }).forUpdate().first(transaction.raw(columns));
+      return row && toUser(row as Row);
+    },
+
+    async update(
+      id: string,
+      { passwordHash, ...change }: UserChange,
+      executor: Executor = knex,
+    ): Promise<void> {
+      await executor('users')
+        .where({ id })
+        .update({ id, ...change, ...(passwordHash === undefined ? {} : { password_hash: passwordHash }) });
+    },
+  };
+}
+
+interface Row {
+  id: string;
+  email: string;
+  name: string;
+  kind: UserKind;
+  status: Status;
+  created_at: Date;
+}
+
+function toUser(row: Row): User {
+  return {
+    id: row.id,
+    email: row.email,
+    name: row.name,
+    kind: row.kind,
+    status: row.status,
+    createdAt: row.created_at,
+  };
+}

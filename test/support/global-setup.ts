@@ -1,0 +1,45 @@
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestProject } from 'vitest/node';
+import { createDatabase } from '../../server/storage/database.ts';
+import { startEmbedded } from '../../server/storage/embedded.ts';
+import { migrate } from '../../server/storage/migrations.ts';
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** The run's PostgreSQL, whose database `template` is migrated and empty. */
+    databaseUrl: string;
+  }
+}
+
+/** One real PostgreSQL a run, with a migrated template that each test file copies. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = await mkdtemp(join(tmpdir(), 'platform-tokens-test-'));
+  await chmod(dataDir, 0o755);
+  const settings = {
+    fsync: 'off',
+    synchronous_commit: 'off',
+    full_page_writes: 'off',
+    max_connections: '300',
+  };
+  const embedded = await startEmbedded({ dataDir: join(dataDir, 'data'), settings });
+  const root = createDatabase({ connectionString: embedded.connectionString });
+  await root.knex.raw('CREATE DATABASE template');
+  const template = createDatabase({ connectionString: withDatabase(embedded.connectionString, 'template') });
+  await migrate(template.knex);
+  // Before anything copies the template: PostgreSQL refuses while it is being accessed.
+  await template.close();
+  await root.close();
+  project.provide('databaseUrl', embedded.connectionString);
+  return async () => {
+    await embedded.stop();
+    await rm(dataDir, { recursive: true, force: true });
+  };
+}
+
+export function withDatabase(connectionString: string, name: string): string {
+  const url = new URL(connectionString);
+  url.pathname = `/${name}`;
+  return url.href;
+}
