@@ -1,0 +1,24 @@
+import Router from '@koa/router';
+
+export interface HealthDeps {
+  /** Why the server cannot work; empty where it can. */
+  readonly faults: () => Promise<string[]>;
+  /** Whether the server is on its way out. */
+  readonly stopping: () => boolean;
+}
+
+/** Liveness says that the process answers; readiness, that it can do its work. */
+export function healthRoutes({ faults, stopping }: HealthDeps): Router {
+  const router = new Router();
+  router.get('/health/live', (ctx) => {
+    ctx.set('Cache-Control', 'no-store');
+    ctx.body = { status: 'ok' };
+  });
+  router.get('/health/ready', async (ctx) => {
+    ctx.set('Cache-Control', 'no-store');
+    const reasons = stopping() ? ['stopping'] : await faults();
+    ctx.status = reasons.length === 0 ? 200 : 503;
+    ctx.body = reasons.length === 0 ? { status: 'ok' } : { status: 'unavailable', reasons };
+  });
+  return router;
+}

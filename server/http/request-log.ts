@@ -1,0 +1,43 @@
+import type { Middleware } from 'koa';
+import type { Logger } from 'pino';
+import { v7 as uuidv7 } from 'uuid';
+import { redact } from '../domain/redaction.ts';
+import { clientAddress } from './client-address.ts';
+
+declare module 'koa' {
+  interface DefaultState {
+    requestId: string;
+    /** Pattern of the route that answered, for logs and metrics: a path may carry what must not be kept. */
+    route?: string;
+  }
+}
+
+// Honoured only in this shape: a header that could be a credential must not become an id.
+const foreignRequestId = /^[0-9a-f-]{16,64}$/i;
+
+/** A request id, and one structured line a request: never a query, a body, a header's credential. */
+export function requestLog(logger: Logger): Middleware {
+  return async (ctx, next) => {
+    const started = performance.now();
+    const foreign = ctx.get('X-Request-Id');
+    const requestId = foreignRequestId.test(foreign) ? foreign : uuidv7();
+    ctx.state.requestId = requestId;
+    ctx.set('X-Request-Id', requestId);
+    const write = (outcome: 'finished' | 'aborted') => {
+      const status = ctx.res.statusCode;
+      const line = {
+        request_id: requestId,
+        method: ctx.method,
+        route: ctx.state.route ?? redact(ctx.path),
+        status,
+        duration_ms: Math.round((performance.now() - started) * 100) / 100,
+        ip: clientAddress(ctx),
+        ...(outcome === 'aborted' ? { aborted: true } : {}),
+      };
+      if (status >= 500) logger.error(line, 'request');
+      else logger.info(line, 'request');
+    };
+    ctx.res.once('close', () => write(ctx.res.writableFinished ? 'finished' : 'aborted'));
+    await next();
+  };
+}
