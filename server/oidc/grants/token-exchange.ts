@@ -1,0 +1,141 @@
+import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider';
+import { v7 as uuidv7 } from 'uuid';
+import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
+import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
+import { redact } from '../../domain/redaction.ts';
+import { clientAddress } from '../../http/client-address.ts';
+import type { KeySet } from '../../keys/signing-keys.ts';
+import type { PlatformTokens } from '../../storage/platform-tokens.ts';
+import type { UsageRecorder } from '../../storage/usage.ts';
+import { tokenExchangeGrant } from '../metadata.ts';
+
+export interface TokenExchangeDeps {
+  readonly platformTokens: PlatformTokens;
+  readonly usage: UsageRecorder;
+  readonly subjectTokenTypes: readonly string[];
+  readonly keySet: KeySet;
+  readonly clock: () => Date;
+}
+
+const accessTokenType = 'urn:ietf:params:oauth:token-type:access_token';
+const requestedTokenTypes = new Set([accessTokenType, 'urn:ietf:params:oauth:token-type:jwt']);
+const parameters = [
+  'subject_token',
+  'subject_token_type',
+  'requested_token_type',
+  'scope',
+  'resource',
+  'audience',
+  'actor_token',
+  'actor_token_type',
+] as const;
+type Parameters = Partial<Record<(typeof parameters)[number], string>>;
+
+// Several targets are refused by the policy as invalid_target, not by the library as duplicates.
+const repeatable = ['resource', 'audience'];
+
+/** RFC 8693: a platform token for a JWT access token. Parse, look up, decide, issue. */
+export function registerTokenExchange(provider: Provider, deps: TokenExchangeDeps): void {
+  provider.registerGrantType(
+    tokenExchangeGrant,
+    async (ctx) => {
+      const params = parse(ctx.oidc.params as Parameters, deps.subjectTokenTypes);
+      const subject = await lookUp(params.subject_token, deps.platformTokens);
+      const now = deps.clock();
+      const { scope, resource, audience } = params;
+      const decision = decideExchange(subject, { scope, resource, audience }, now);
+      if (!decision.granted) throw refusals[decision.refusal]();
+      if (!subject) throw invalidSubjectToken();
+      ctx.body = await issue(provider, ctx, subject, decision, deps);
+      record(ctx, subject, now, deps.usage);
+    },
+    parameters,
+    repeatable,
+  );
+}
+
+function parse(
+  params: Parameters,
+  subjectTokenTypes: readonly string[],
+): Parameters & { subject_token: string } {
+  // RFC 8693 §2.1. Delegation is not supported, and must not be mistaken for impersonation.
+  if (params.actor_token !== undefined || params.actor_token_type !== undefined) {
+    throw new errors.InvalidRequest('actor_token is not supported');
+  }
+  if (params.subject_token === undefined) throw new errors.InvalidRequest('subject_token is missing');
+  if (params.subject_token_type !== undefined && !subjectTokenTypes.includes(params.subject_token_type)) {
+    throw new errors.InvalidRequest('subject_token_type is not supported');
+  }
+  if (params.requested_token_type !== undefined && !requestedTokenTypes.has(params.requested_token_type)) {
+    throw new errors.InvalidRequest('requested_token_type is not supported');
+  }
+  return params as Parameters & { subject_token: string };
+}
+
+async function lookUp(token: string, platformTokens: PlatformTokens): Promise<ExchangeSubject | undefined> {
+  if (!isPlatformTokenFormat(token)) return undefined;
+  return platformTokens.findForExchange(digestPlatformToken(token));
+}
+
+// RFC 8693 §2.2.2: invalid_request, and one answer whatever is wrong with the token.
+const invalidSubjectToken = () => new errors.InvalidRequest('subject_token is not valid');
+const refusals = {
+  invalid_subject_token: invalidSubjectToken,
+  invalid_scope: () =>
+    new errors.CustomOIDCProviderError('invalid_scope', 'scope exceeds what the token was made for'),
+  invalid_target: () => new errors.InvalidTarget('the target is not the service that the token was made for'),
+};
+
+async function issue(
+  provider: Provider,
+  ctx: KoaContextWithOIDC,
+  subject: ExchangeSubject,
+  decision: { readonly scope: string; readonly audience: string; readonly expiresIn: number },
+  { keySet }: TokenExchangeDeps,
+) {
+  const { client } = ctx.oidc;
+  if (!client) throw new Error('the token endpoint ran without a client');
+  ctx.oidc.entity(
+    'PlatformTokenClaims' as never,
+    { org_id: subject.organizationId, token_id: subject.id } as never,
+  );
+  const accessToken = new provider.AccessToken({
+    client,
+    accountId: subject.userId,
+    grantId: '',
+    gty: tokenExchangeGrant,
+    scope: decision.scope,
+    expiresIn: decision.expiresIn,
+    resourceServer: new provider.ResourceServer(decision.audience, {
+      scope: decision.scope,
+      audience: decision.audience,
+      accessTokenFormat: 'jwt',
+      jwt: { sign: { alg: keySet.alg as never } },
+    }),
+  } as never);
+  // RFC 8693 §2.2.1
+  return {
+    access_token: await accessToken.save(),
+    issued_token_type: accessTokenType,
+    token_type: 'Bearer',
+    expires_in: decision.expiresIn,
+    scope: decision.scope,
+  };
+}
+
+function record(ctx: KoaContextWithOIDC, subject: ExchangeSubject, at: Date, usage: UsageRecorder): void {
+  const userAgent = ctx.get('User-Agent');
+  usage.record({
+    id: uuidv7(),
+    at,
+    action: 'token.exchanged',
+    actor: { type: 'token', id: subject.id },
+    organizationId: subject.organizationId,
+    tokenId: subject.id,
+    targetId: subject.serviceId,
+    ip: clientAddress(ctx),
+    userAgent: userAgent ? redact(userAgent) : null,
+    requestId: ctx.state.requestId ?? null,
+    reason: null,
+  });
+}

@@ -1,0 +1,104 @@
+import { createHash } from 'node:crypto';
+import Router from '@koa/router';
+import type { SigningAlg } from '../../config/env.ts';
+import { policy } from '../../config/policy.ts';
+import { type Document, writeDocument } from '../http/documents.ts';
+import type { KeySet } from '../keys/signing-keys.ts';
+
+export const scopesSupported = [
+  'openid',
+  'offline_access',
+  'admin',
+  'tokens:read',
+  'tokens:write',
+  'introspect',
+];
+export const tokenExchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
+
+/** Audience of the admin API's access tokens (contract §7). */
+export const adminAudience = (issuer: string) => `${issuer}/admin`;
+
+export interface MetadataDeps {
+  readonly issuer: string;
+  readonly signingAlg: SigningAlg;
+  readonly keySet: () => KeySet;
+}
+
+/**
+ * Metadata and JWKS, from ISSUER alone and from memory: the library would build their URLs from the request's Host,
+ * and would send no cache headers.
+ */
+export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
+  mounted: Router;
+  root: Router;
+} {
+  const server = document(authorizationServerMetadata(issuer, signingAlg));
+  const admin = document(adminResourceMetadata(issuer));
+  const mounted = new Router();
+  const json = 'application/json';
+
+  for (const path of ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
+    mounted.get(path, (ctx) => writeDocument(ctx, server, json, policy.metadataMaxAge));
+  }
+  mounted.get('/.well-known/oauth-protected-resource/admin', (ctx) =>
+    writeDocument(ctx, admin, json, policy.metadataMaxAge),
+  );
+  mounted.get('/oauth/jwks', (ctx) =>
+    writeDocument(ctx, keySet().jwks, 'application/jwk-set+json', policy.jwksMaxAge),
+  );
+
+  // RFC 8414 §3.1, RFC 9728 §3.1: the well-known segment stands before the issuer's path.
+  const root = new Router();
+  const path = new URL(issuer).pathname.replace(/\/$/, '');
+  if (path) {
+    for (const name of ['openid-configuration', 'oauth-authorization-server']) {
+      root.get(`/.well-known/${name}${path}`, (ctx) =>
+        writeDocument(ctx, server, json, policy.metadataMaxAge),
+      );
+    }
+    root.get(`/.well-known/oauth-protected-resource${path}/admin`, (ctx) =>
+      writeDocument(ctx, admin, json, policy.metadataMaxAge),
+    );
+  }
+  return { mounted, root };
+}
+
+/** RFC 8414 §2 and OpenID Connect Discovery 1.0 §3. */
+function authorizationServerMetadata(issuer: string, signingAlg: SigningAlg) {
+  return {
+    issuer,
+    authorization_endpoint: `${issuer}/oauth/authorize`,
+    token_endpoint: `${issuer}/oauth/token`,
+    jwks_uri: `${issuer}/oauth/jwks`,
+    end_session_endpoint: `${issuer}/oauth/logout`,
+    scopes_supported: scopesSupported,
+    response_types_supported: ['code'],
+    response_modes_supported: ['query', 'fragment', 'form_post'],
+    grant_types_supported: [tokenExchangeGrant, 'client_credentials', 'authorization_code', 'refresh_token'],
+    token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post', 'none'],
+    code_challenge_methods_supported: ['S256'],
+    subject_types_supported: ['public'],
+    id_token_signing_alg_values_supported: [signingAlg],
+    authorization_response_iss_parameter_supported: true,
+    claims_parameter_supported: false,
+    request_parameter_supported: false,
+    request_uri_parameter_supported: false,
+    protected_resources: [adminAudience(issuer)],
+  };
+}
+
+/** RFC 9728 §2. */
+function adminResourceMetadata(issuer: string) {
+  return {
+    resource: adminAudience(issuer),
+    authorization_servers: [issuer],
+    scopes_supported: ['admin', 'tokens:read', 'tokens:write'],
+    bearer_methods_supported: ['header'],
+    resource_name: 'Platform Tokens admin API',
+  };
+}
+
+function document(value: unknown): Document {
+  const body = JSON.stringify(value);
+  return { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
+}

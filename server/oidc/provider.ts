@@ -1,0 +1,130 @@
+import type { Middleware } from 'koa';
+import compose from 'koa-compose';
+import Provider, { type Configuration, errors, type KoaContextWithOIDC } from 'oidc-provider';
+import { policy } from '../../config/policy.ts';
+import { verifyClientSecret } from '../domain/client-secret.ts';
+import type { KeySet } from '../keys/signing-keys.ts';
+import type { Users } from '../storage/users.ts';
+import { createFindAccount } from './account.ts';
+import { type AdapterDeps, createAdapterFactory } from './adapter.ts';
+import { builtInClients } from './clients.ts';
+import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-exchange.ts';
+import { adminAudience, scopesSupported } from './metadata.ts';
+
+export interface ProviderDeps extends Omit<AdapterDeps, 'signingAlg'>, Omit<TokenExchangeDeps, 'keySet'> {
+  readonly issuer: string;
+  readonly keySet: KeySet;
+  readonly users: Users;
+}
+
+/** One provider for one key set: the library fixes its keys at construction, so a change of keys makes another. */
+export function createProvider(deps: ProviderDeps): Provider {
+  const { issuer, keySet } = deps;
+  const provider = new Provider(issuer, createConfiguration(deps));
+
+  // What storage knows is the digest of a secret; the comparison is by digest, in constant time.
+  provider.Client.prototype.compareClientSecret = function compareClientSecret(actual: string) {
+    return (
+      this.clientSecret !== undefined &&
+      verifyClientSecret(actual, Buffer.from(this.clientSecret, 'base64url'))
+    );
+  };
+  registerTokenExchange(provider, { ...deps, keySet });
+  return provider;
+}
+
+function createConfiguration(deps: ProviderDeps): Configuration {
+  const { issuer, keySet, sealer } = deps;
+  const off = { enabled: false };
+  return {
+    adapter: createAdapterFactory({ ...deps, signingAlg: keySet.alg }),
+    clients: builtInClients(issuer),
+    clientDefaults: {
+      id_token_signed_response_alg: keySet.alg as never,
+      grant_types: [],
+      response_types: [],
+    },
+    jwks: { keys: [...keySet.privateJwks] as never },
+    cookies: {
+      keys: [...sealer.cookieKeys],
+      names: { session: 'pt_session', interaction: 'pt_interaction', resume: 'pt_resume' },
+      long: { httpOnly: true, sameSite: 'lax', signed: true, overwrite: true },
+      short: { httpOnly: true, sameSite: 'lax', signed: true, overwrite: true },
+    },
+    scopes: scopesSupported,
+    claims: { openid: ['sub'] },
+    responseTypes: ['code'],
+    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none'],
+    // RFC 9700 §2.1.1: PKCE for every client.
+    pkce: { required: () => true },
+    routes: {
+      authorization: '/oauth/authorize',
+      token: '/oauth/token',
+      jwks: '/oauth/jwks',
+      end_session: '/oauth/logout',
+    },
+    interactions: {
+      url: (_ctx, interaction) =>
+        `${new URL(issuer).pathname.replace(/\/$/, '')}/oauth/sign-in/${interaction.uid}`,
+    },
+    features: {
+      devInteractions: off,
+      userinfo: off,
+      dPoP: off,
+      pushedAuthorizationRequests: off,
+      clientCredentials: { enabled: true },
+      rpInitiatedLogout: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        // The admin API is the one resource of client_credentials and of the code flow.
+        defaultResource: () => adminAudience(issuer),
+        useGrantedResource: () => true,
+        getResourceServerInfo(_ctx, resource) {
+          if (resource !== adminAudience(issuer)) throw new errors.InvalidTarget();
+          return {
+            scope: 'admin tokens:read tokens:write',
+            audience: adminAudience(issuer),
+            accessTokenFormat: 'jwt',
+            jwt: { sign: { alg: keySet.alg as never } },
+          };
+        },
+      },
+    },
+    // Browsers use the dashboard, which is of the same origin.
+    clientBasedCORS: () => false,
+    findAccount: createFindAccount(deps.users),
+    extraTokenClaims: (ctx) => (ctx as KoaContextWithOIDC).oidc.entities.PlatformTokenClaims as never,
+    ttl: {
+      AccessToken: policy.userTokenLifetime,
+      ClientCredentials: policy.machineTokenLifetime,
+      AuthorizationCode: policy.authorizationCodeLifetime,
+      IdToken: policy.userTokenLifetime,
+      Interaction: policy.interactionLifetime,
+      Session: policy.sessionLifetime,
+      Grant: policy.sessionLifetime,
+      RefreshToken: policy.refreshTokenLifetime,
+    },
+    // Never HTML made from a request; the sign-in pages are ours.
+    renderError(ctx, out) {
+      ctx.type = 'json';
+      ctx.body = out;
+    },
+  };
+}
+
+/** The provider as a middleware whose failures are thrown: the library would answer them itself, with a 500. */
+export function providerMiddleware(provider: () => Provider): Middleware {
+  const failures = new WeakMap<object, unknown>();
+  const composed = new WeakMap<Provider, Middleware>();
+  return async (ctx, next) => {
+    const current = provider();
+    let run = composed.get(current);
+    if (!run) {
+      current.on('server_error', (failed, error) => void failures.set(failed.req, error));
+      run = compose(current.middleware) as Middleware;
+      composed.set(current, run);
+    }
+    await run(ctx, next);
+    if (failures.has(ctx.req)) throw failures.get(ctx.req);
+  };
+}
