@@ -1,0 +1,22 @@
+import type { Knex } from 'knex';
+import type { AuditEvents } from '../storage/audit-events.ts';
+import type { Clients } from '../storage/clients.ts';
+import type { Memberships } from '../storage/memberships.ts';
+import type { Organizations } from '../storage/organizations.ts';
+import type { PlatformTokens } from '../storage/platform-tokens.ts';
+import type { Services } from '../storage/services.ts';
+import type { Users } from '../storage/users.ts';
+
+export interface AdminDeps {
+  readonly issuer: string;
+  readonly tokenPrefix: string;
+  readonly clock: () => Date;
+  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly platformTokens: PlatformTokens;
+  readonly organizations: Organizations;
+  readonly users: Users;
+  readonly memberships: Memberships;
+  readonly services: Services;
+  readonly clients: Clients;
+  readonly auditEvents: AuditEvents;
+}

@@ -1,0 +1,71 @@
+import type { z } from 'zod';
+import { createDocument } from 'zod-openapi';
+import type { AnyRoute } from './route.ts';
+import { problemSchema } from './schemas.ts';
+
+const problemTitles: Record<number, string> = {
+  400: 'No JSON, or a bad query',
+  401: 'No access token, or one that is not valid here',
+  403: 'A scope is missing',
+  404: 'Not there, or not for the caller to see',
+  409: 'Conflict with the present state',
+  413: 'The body is too large',
+  422: 'The body does not validate',
+  503: 'The database is out of reach',
+};
+
+/** OpenAPI 3.1, from the routes themselves. */
+export function createOpenApiDocument(routes: readonly AnyRoute[], issuer: string) {
+  const paths: Record<string, Record<string, unknown>> = {};
+  for (const route of routes) {
+    const path = `/admin${route.path}`;
+    paths[path] = { ...paths[path], [route.method]: operation(route) };
+  }
+  return createDocument({
+    openapi: '3.1.0',
+    info: { title: 'Platform Tokens admin API', version: '1.0.0' },
+    servers: [{ url: issuer }],
+    security: [{ bearer: [] }],
+    paths: paths as never,
+    components: {
+      securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT (RFC 9068)' } },
+    },
+  });
+}
+
+function operation(route: AnyRoute) {
+  const { status, description, schema } = route.response;
+  return {
+    operationId: route.operationId,
+    summary: route.summary,
+    description:
+      route.access === 'machine' ? 'Machine administrators.' : `Scope \`admin\` or \`${route.access}\`.`,
+    requestParams: {
+      ...(route.params ? { path: route.params as z.ZodObject } : {}),
+      ...(route.query ? { query: route.query as z.ZodObject } : {}),
+    },
+    ...(route.body
+      ? { requestBody: { required: true, content: { 'application/json': { schema: route.body } } } }
+      : {}),
+    responses: {
+      [status]: { description, ...(schema ? { content: { 'application/json': { schema } } } : {}) },
+      ...Object.fromEntries(errorStatuses(route).map((code) => [code, problem(code)])),
+    },
+  };
+}
+
+function errorStatuses(route: AnyRoute): number[] {
+  const body = route.body ? [400, 413, 422] : [];
+  const query = route.query ? [400] : [];
+  const found = route.params || route.operationId === 'getMe' ? [404] : [];
+  return [...new Set([...query, ...body, 401, 403, ...found, ...(route.errors ?? []), 503])].sort(
+    (a, b) => a - b,
+  );
+}
+
+function problem(status: number) {
+  return {
+    description: problemTitles[status] ?? 'Error',
+    content: { 'application/problem+json': { schema: problemSchema } },
+  };
+}

@@ -1,0 +1,162 @@
+import Router from '@koa/router';
+import type { Context } from 'koa';
+import { z } from 'zod';
+import { policy } from '../../config/policy.ts';
+import { BodyNotUtf8, BodyTooLarge, readBody } from '../http/body.ts';
+import { Problem } from '../http/problem.ts';
+import { type Caller, insufficientScope } from './caller.ts';
+
+/** Who may call a route: machine administrators only, or users with this scope as well. */
+export type Access = 'machine' | 'tokens:read' | 'tokens:write';
+
+export interface Response {
+  readonly status?: number;
+  readonly body?: unknown;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+export interface Request<P, Q, B> {
+  readonly caller: Caller;
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly ctx: Context;
+}
+
+/** A route as data: the same declaration authorizes, validates and describes itself in the OpenAPI document. */
+export interface Route<P = unknown, Q = unknown, B = unknown> {
+  readonly method: 'get' | 'post' | 'put' | 'patch' | 'delete';
+  /** Below `/admin`, with `{parameters}` as OpenAPI writes them. */
+  readonly path: string;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly access: Access;
+  readonly params?: z.ZodType<P>;
+  readonly query?: z.ZodType<Q>;
+  readonly body?: z.ZodType<B>;
+  readonly response: { readonly status: number; readonly description: string; readonly schema?: z.ZodType };
+  /** Statuses of errors beyond those that every route has. */
+  readonly errors?: readonly number[];
+  readonly handle: (request: Request<P, Q, B>) => Promise<Response>;
+}
+
+// Heterogeneous routes in one list: each was checked against its own schemas where it was defined.
+// biome-ignore lint/suspicious/noExplicitAny: the parameters are contravariant
+export type AnyRoute = Route<any, any, any>;
+
+export function defineRoute<P, Q, B>(route: Route<P, Q, B>): AnyRoute {
+  return route;
+}
+
+export function createAdminRouter(
+  routes: readonly AnyRoute[],
+  authenticate: (ctx: Context) => Promise<Caller>,
+): Router {
+  const router = new Router({ prefix: '/admin' });
+  for (const route of routes) {
+    const path = route.path.replace(/\{(\w+)\}/g, ':$1');
+    router[route.method](path, async (ctx) => {
+      ctx.state.route = `/admin${path}`;
+      const caller = await authenticate(ctx);
+      authorize(caller, route.access);
+      const request = {
+        caller,
+        ctx,
+        params: parseParams(route, ctx.params),
+        query: parseQuery(route, ctx),
+        body: await parseBody(route, ctx),
+      };
+      const { status = route.response.status, body, headers = {} } = await route.handle(request);
+      ctx.status = status;
+      ctx.set({ 'Cache-Control': 'no-store', ...headers });
+      if (body === undefined) return;
+      ctx.type = 'application/json';
+      ctx.body = JSON.stringify(body);
+    });
+  }
+  return router;
+}
+
+function authorize(caller: Caller, access: Access): void {
+  if (caller.type === 'client') return;
+  if (access === 'machine') throw insufficientScope('admin');
+  if (!caller.scopes.has(access)) throw insufficientScope(access);
+}
+
+/** What cannot be an id is not found, like an id that is not there. */
+function parseParams(route: AnyRoute, params: unknown): unknown {
+  if (!route.params) return {};
+  const result = route.params.safeParse(params);
+  if (!result.success) throw new Problem({ status: 404, title: 'Not Found' });
+  return result.data;
+}
+
+function parseQuery(route: AnyRoute, ctx: Context): unknown {
+  const result = (route.query ?? z.strictObject({})).safeParse({ ...ctx.query });
+  if (result.success) return result.data;
+  throw new Problem({
+    status: 400,
+    title: 'Bad Request',
+    detail: 'The query is not valid.',
+    errors: pointers(result.error),
+  });
+}
+
+async function parseBody(route: AnyRoute, ctx: Context): Promise<unknown> {
+  if (!route.body) return undefined;
+  const result = route.body.safeParse(await readJson(ctx));
+  if (result.success) return result.data;
+  throw new Problem({
+    status: 422,
+    title: 'Unprocessable Content',
+    detail: 'The body is not valid.',
+    errors: pointers(result.error),
+  });
+}
+
+async function readJson(ctx: Context): Promise<unknown> {
+  if (!ctx.is('application/json')) {
+    ctx.req.resume();
+    throw new Problem({
+      status: 400,
+      title: 'Bad Request',
+      detail: 'The body must be application/json.',
+    });
+  }
+  try {
+    return JSON.parse(await readBody(ctx.req, policy.adminRequestBodyLimit));
+  } catch (error) {
+    if (error instanceof BodyTooLarge) throw new Problem({ status: 413, title: 'Content Too Large' });
+    if (error instanceof SyntaxError || error instanceof BodyNotUtf8) {
+      throw new Problem({ status: 400, title: 'Bad Request', detail: 'The body is not JSON.' });
+    }
+    throw error;
+  }
+}
+
+/** RFC 6901 pointers, with a text that says what is wanted and never what was sent. */
+function pointers(error: Pick<z.ZodError, 'issues'>): { pointer: string; detail: string }[] {
+  return error.issues.flatMap((issue) => {
+    if (issue.code === 'invalid_union') return pointers({ issues: nearest(issue.errors) });
+    if (issue.code === 'unrecognized_keys') {
+      return issue.keys.map((key) => ({
+        pointer: pointer([...issue.path, key]),
+        detail: 'is not a known member',
+      }));
+    }
+    return [{ pointer: pointer(issue.path), detail: issue.message }];
+  });
+}
+
+/** Of a union's alternatives, the one that the body comes nearest to. */
+function nearest(alternatives: readonly z.core.$ZodIssue[][]): z.core.$ZodIssue[] {
+  const distance = (issues: readonly z.core.$ZodIssue[]) =>
+    issues.length - (issues.some(({ code }) => code === 'custom') ? 0.5 : 0);
+  return alternatives.toSorted((a, b) => distance(a) - distance(b))[0] ?? [];
+}
+
+function pointer(path: readonly PropertyKey[]): string {
+  return path
+    .map((segment) => `/${String(segment).slice(0, 64).replaceAll('~', '~0').replaceAll('/', '~1')}`)
+    .join('');
+}

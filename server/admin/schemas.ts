@@ -1,0 +1,380 @@
+import { z } from 'zod';
+import { policy } from '../../config/policy.ts';
+import type { AuditEvent } from '../storage/audit-events.ts';
+import type { Client } from '../storage/clients.ts';
+import type { Member } from '../storage/memberships.ts';
+import type { Organization } from '../storage/organizations.ts';
+import type { Page } from '../storage/pages.ts';
+import type { PlatformToken } from '../storage/platform-tokens.ts';
+import type { Service } from '../storage/services.ts';
+import type { User } from '../storage/users.ts';
+
+/** Everything that the admin API takes and gives, written once: it validates, types and describes. */
+
+export const id = z.uuid().toLowerCase().meta({ description: 'UUIDv7' });
+export const name = z
+  .string()
+  .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'must not contain control characters')
+  .trim()
+  .min(1, 'must not be empty')
+  .refine((value) => [...value].length <= 100, 'must have at most 100 characters')
+  .meta({ description: '1 to 100 characters, no control characters' });
+export const slug = z
+  .string()
+  .regex(
+    /^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$/,
+    'must be 1 to 64 lower-case letters, digits and inner hyphens',
+  );
+export const status = z.enum(['active', 'inactive']);
+const time = z.iso.datetime().meta({ description: 'RFC 3339, UTC' });
+// RFC 6749 §3.3
+const scopeToken = z
+  .string()
+  .regex(/^[\x21\x23-\x5b\x5d-\x7e]{1,64}$/, 'must be a scope token of at most 64 characters');
+const scope = z.string().meta({ description: 'space-separated scopes' });
+const freeText = z
+  .string()
+  .max(500)
+  .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'must not contain control characters');
+const email = z
+  .string()
+  .max(254)
+  .regex(/^[^\s@\p{Cc}\p{Cs}]{1,64}@[^\s@\p{Cc}\p{Cs}]+$/u, 'must be an e-mail address');
+const password = z.string().max(1024);
+const absoluteUri = z
+  .string()
+  .max(512)
+  .regex(/^[a-z][a-z0-9+.-]*:[\x21\x24-\x7e]+$/i, 'must be an absolute URI without fragment')
+  .refine((value) => URL.canParse(value), 'must be an absolute URI');
+
+const repeatable = <T extends z.ZodType>(item: T) =>
+  z.preprocess(
+    (value) => (value === undefined || Array.isArray(value) ? value : [value]),
+    z.array(item).min(1).max(100).optional(),
+  );
+
+export const pageQuery = {
+  limit: z.coerce.number().int().min(1).max(policy.pageSizeMaximum).default(policy.pageSizeDefault),
+  cursor: z.string().max(1024).optional(),
+};
+
+export function pageOf<T extends z.ZodType>(item: T) {
+  return z.strictObject({ data: z.array(item), next_cursor: z.string().nullable(), total: z.int().min(0) });
+}
+
+export const tokenSchema = z
+  .strictObject({
+    id,
+    name: z.string(),
+    service: z.strictObject({ id: z.string(), name: z.string() }),
+    organization_id: id,
+    user_id: id,
+    scope,
+    hint: z.string(),
+    status: z.enum(['active', 'expired', 'revoked']),
+    created_at: time,
+    expires_at: time,
+    last_used_at: time.nullable(),
+    last_used_ip: z.string().nullable(),
+    revoked_at: time.nullable(),
+    revoked_by: z.string().nullable().meta({ description: 'id of the user or client' }),
+  })
+  .meta({ id: 'Token' });
+export const createdTokenSchema = tokenSchema
+  .extend({ token: z.string().meta({ description: 'the secret, shown this once' }) })
+  .meta({ id: 'CreatedToken' });
+export const createTokenSchema = z.strictObject({
+  name,
+  service: slug,
+  organization_id: id.optional(),
+  user_id: id.optional(),
+});
+export const tokenQuerySchema = z.strictObject({
+  ...pageQuery,
+  organization_id: id.optional(),
+  user_id: id.optional(),
+  service: repeatable(slug),
+  q: freeText.optional(),
+  status: repeatable(z.enum(['active', 'expired', 'revoked'])),
+  sort: z
+    .enum([
+      'created_at',
+      '-created_at',
+      'name',
+      '-name',
+      'last_used_at',
+      '-last_used_at',
+      'expires_at',
+      '-expires_at',
+    ])
+    .default('-created_at'),
+});
+const reason = freeText.optional();
+export const revokeSchema = z.union([
+  z.strictObject({ ids: z.array(id).min(1).max(policy.bulkRevokeMaximum), reason }),
+  z
+    .strictObject({
+      organization_id: id.optional(),
+      user_id: id.optional(),
+      service: slug.optional(),
+      reason,
+    })
+    .refine(
+      (filter) => Boolean(filter.organization_id ?? filter.user_id ?? filter.service),
+      'needs ids, or at least one of organization_id, user_id and service',
+    ),
+]);
+export const revokedSchema = z
+  .strictObject({ revoked: z.int(), not_found: z.array(id) })
+  .meta({ id: 'Revoked' });
+
+export const organizationSchema = z
+  .strictObject({ id, name: z.string(), status, created_at: time })
+  .meta({ id: 'Organization' });
+export const createOrganizationSchema = z.strictObject({ name });
+export const changeOrganizationSchema = z.strictObject({ name: name.optional(), status: status.optional() });
+
+export const userSchema = z
+  .strictObject({
+    id,
+    email: z.string(),
+    name: z.string(),
+    kind: z.enum(['person', 'service_account']),
+    status,
+    created_at: time,
+  })
+  .meta({ id: 'User' });
+export const createUserSchema = z.strictObject({
+  email,
+  name,
+  kind: z.enum(['person', 'service_account']).default('person'),
+  password: password.optional(),
+});
+export const changeUserSchema = z.strictObject({
+  name: name.optional(),
+  email: email.optional(),
+  password: password.optional(),
+  status: status.optional(),
+});
+export const userQuerySchema = z.strictObject({ ...pageQuery, q: freeText.optional() });
+
+export const role = z.enum(['member', 'admin']);
+export const memberSchema = z
+  .strictObject({
+    user_id: id,
+    email: z.string(),
+    name: z.string(),
+    kind: z.enum(['person', 'service_account']),
+    status,
+    role,
+    created_at: time,
+  })
+  .meta({ id: 'Member' });
+export const membershipSchema = z
+  .strictObject({ organization_id: id, user_id: id, role })
+  .meta({ id: 'Membership' });
+export const putMemberSchema = z.strictObject({ role });
+
+export const serviceSchema = z
+  .strictObject({
+    id: z.string(),
+    name: z.string(),
+    audience: z.string(),
+    scopes: z.array(z.string()),
+    status,
+  })
+  .meta({ id: 'Service' });
+const scopes = z
+  .array(scopeToken)
+  .max(50)
+  .refine((list) => new Set(list).size === list.length, 'must not repeat a scope');
+export const createServiceSchema = z.strictObject({ id: slug, name, audience: absoluteUri, scopes });
+export const changeServiceSchema = z.strictObject({
+  name: name.optional(),
+  scopes: scopes.optional(),
+  status: status.optional(),
+});
+
+const clientGrants = z.enum([
+  'client_credentials',
+  'authorization_code',
+  'refresh_token',
+  'urn:ietf:params:oauth:grant-type:token-exchange',
+]);
+const clientScope = z
+  .string()
+  .refine(
+    (value) => value.split(' ').every((part) => clientScopes.has(part)),
+    'must be of openid, offline_access, admin, tokens:read, tokens:write and introspect',
+  );
+const clientScopes = new Set([
+  'openid',
+  'offline_access',
+  'admin',
+  'tokens:read',
+  'tokens:write',
+  'introspect',
+]);
+const redirectUri = absoluteUri.refine((value) => {
+  // RFC 9700 §4.1: https, or http on loopback (RFC 8252 §7.3).
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  return (
+    url?.protocol === 'https:' ||
+    (url?.protocol === 'http:' && /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url.hostname))
+  );
+}, 'must be https, or http on loopback');
+const clientMembers = {
+  name,
+  grant_types: z.array(clientGrants).max(4),
+  scope: clientScope.optional(),
+  redirect_uris: z.array(redirectUri).max(20).optional(),
+  service: slug.optional(),
+};
+const codeNeedsRedirect = (client: {
+  grant_types?: string[] | undefined;
+  redirect_uris?: string[] | undefined;
+}) => !client.grant_types?.includes('authorization_code') || Boolean(client.redirect_uris?.length);
+export const createClientSchema = z
+  .strictObject(clientMembers)
+  .refine(codeNeedsRedirect, { path: ['redirect_uris'], error: 'authorization_code needs redirect_uris' });
+export const changeClientSchema = z.strictObject(clientMembers).partial();
+export const clientSchema = z
+  .strictObject({
+    client_id: z.string(),
+    name: z.string(),
+    grant_types: z.array(z.string()),
+    scope,
+    redirect_uris: z.array(z.string()),
+    service: z.string().nullable(),
+    created_at: time,
+  })
+  .meta({ id: 'Client' });
+export const clientWithSecretSchema = clientSchema
+  .extend({ client_secret: z.string().meta({ description: 'shown this once' }) })
+  .meta({ id: 'ClientWithSecret' });
+
+export const meSchema = userSchema
+  .extend({
+    memberships: z.array(
+      z.strictObject({
+        organization: z.strictObject({ id, name: z.string() }),
+        role,
+        token_limit: z.int(),
+        tokens_remaining: z.int(),
+      }),
+    ),
+  })
+  .meta({ id: 'Me' });
+
+export const auditEventSchema = z
+  .strictObject({
+    id,
+    at: time,
+    action: z.string(),
+    actor: z.strictObject({ type: z.enum(['user', 'client', 'token', 'system']), id: z.string() }),
+    organization_id: id.nullable(),
+    token_id: id.nullable(),
+    target_id: z.string().nullable(),
+    ip: z.string().nullable(),
+    user_agent: z.string().nullable(),
+    reason: z.string().nullable(),
+  })
+  .meta({ id: 'AuditEvent' });
+export const auditQuerySchema = z.strictObject({
+  ...pageQuery,
+  organization_id: id.optional(),
+  actor_id: freeText.optional(),
+  action: z
+    .string()
+    .regex(/^[a-z_]+\.[a-z_]+$/)
+    .optional(),
+  token_id: id.optional(),
+  from: z.iso.datetime({ offset: true }).optional(),
+  to: z.iso.datetime({ offset: true }).optional(),
+});
+
+export const problemSchema = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string().optional(),
+    errors: z.array(z.strictObject({ pointer: z.string(), detail: z.string() })).optional(),
+  })
+  .meta({ id: 'Problem' });
+
+const iso = (date: Date | null) => date?.toISOString() ?? null;
+
+export function presentToken(token: PlatformToken, now: Date) {
+  return {
+    id: token.id,
+    name: token.name,
+    service: { id: token.serviceId, name: token.serviceName },
+    organization_id: token.organizationId,
+    user_id: token.userId,
+    scope: token.scopes.join(' '),
+    hint: token.hint,
+    status: token.revokedAt ? 'revoked' : token.expiresAt <= now ? 'expired' : 'active',
+    created_at: iso(token.createdAt),
+    expires_at: iso(token.expiresAt),
+    last_used_at: iso(token.lastUsedAt),
+    last_used_ip: token.lastUsedIp,
+    revoked_at: iso(token.revokedAt),
+    revoked_by: token.revokedBy,
+  };
+}
+
+export function presentOrganization({ id, name, status, createdAt }: Organization) {
+  return { id, name, status, created_at: iso(createdAt) };
+}
+
+export function presentUser({ id, email, name, kind, status, createdAt }: User) {
+  return { id, email, name, kind, status, created_at: iso(createdAt) };
+}
+
+export function presentMember({ userId, createdAt, ...member }: Member) {
+  return { user_id: userId, ...member, created_at: iso(createdAt) };
+}
+
+export function presentService({ id, name, audience, scopes, status }: Service) {
+  return { id, name, audience, scopes, status };
+}
+
+export function presentClient(client: Client) {
+  return {
+    client_id: client.id,
+    name: client.name,
+    grant_types: client.grantTypes,
+    scope: client.scopes.join(' '),
+    redirect_uris: client.redirectUris,
+    service: client.serviceId,
+    created_at: iso(client.createdAt),
+  };
+}
+
+export function presentAuditEvent(event: AuditEvent) {
+  return {
+    id: event.id,
+    at: iso(event.at),
+    action: event.action,
+    actor: event.actor,
+    organization_id: event.organizationId,
+    token_id: event.tokenId,
+    target_id: event.targetId,
+    ip: event.ip,
+    user_agent: event.userAgent,
+    reason: event.reason,
+  };
+}
+
+export function presentPage<T>(page: Page<T>, sort: string, present: (item: T) => unknown) {
+  return {
+    data: page.data.map(present),
+    next_cursor: page.next ? encodeCursor(sort, page.next) : null,
+    total: page.total,
+  };
+}
+
+function encodeCursor(sort: string, { value, id }: { value: string; id: string }): string {
+  return Buffer.from(JSON.stringify([sort, value, id])).toString('base64url');
+}

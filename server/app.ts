@@ -1,0 +1,87 @@
+import Koa, { type Middleware } from 'koa';
+import mount from 'koa-mount';
+import type { Logger } from 'pino';
+import type { Config } from '../config/env.ts';
+import { createAdminApi } from './admin/index.ts';
+import { errorMapper } from './http/errors.ts';
+import { healthRoutes } from './http/health.ts';
+import { Problem } from './http/problem.ts';
+import { requestLog } from './http/request-log.ts';
+import { securityHeaders } from './http/security-headers.ts';
+import type { Sealer } from './keys/sealing.ts';
+import type { KeySet } from './keys/signing-keys.ts';
+import { anonymousClient } from './oidc/anonymous-client.ts';
+import { metadataRoutes } from './oidc/metadata.ts';
+import { createProvider, providerMiddleware } from './oidc/provider.ts';
+import { tokenEndpoint } from './oidc/token-endpoint.ts';
+import type { Database } from './storage/database.ts';
+import type { Stores } from './storage/stores.ts';
+
+export interface AppDeps {
+  readonly config: Pick<Config, 'issuer' | 'signingAlg' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy'>;
+  readonly database: Database;
+  readonly stores: Stores;
+  readonly sealer: Sealer;
+  readonly keySet: KeySet;
+  readonly logger: Logger;
+  readonly clock: () => Date;
+  readonly stopping: () => boolean;
+}
+
+/** All wiring, and the order in which a request meets it. */
+export function createApp(deps: AppDeps): Koa {
+  const { config, stores, database, sealer, keySet, logger, clock, stopping } = deps;
+  const { issuer, signingAlg, subjectTokenTypes, tokenPrefix } = config;
+  const issuerUrl = new URL(issuer);
+  const tls = issuerUrl.protocol === 'https:';
+  const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
+  const transaction = database.knex.transaction.bind(database.knex) as never;
+
+  const provider = createProvider({ ...stores, issuer, keySet, sealer, subjectTokenTypes, clock });
+  const metadata = metadataRoutes({ issuer, signingAlg, keySet: () => keySet });
+  const health = healthRoutes({ stopping, faults: () => database.faults() });
+  const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet: () => keySet });
+  const token = tokenEndpoint({ issuer, onUnexpected });
+
+  const app = createKoa(issuerUrl, config.trustProxy);
+  app.on('error', onUnexpected);
+  app.use(requestLog(logger));
+  app.use(securityHeaders({ tls }));
+  app.use(errorMapper({ issuer, onUnexpected }));
+  app.use(refuseNul);
+  app.use(metadata.root.routes());
+
+  const mounted = new Koa();
+  for (const router of [health, metadata.mounted, admin]) {
+    mounted.use(router.routes());
+    mounted.use(router.allowedMethods());
+  }
+  mounted.use(at('/oauth/token', token));
+  mounted.use(at('/oauth/token', anonymousClient()));
+  mounted.use(providerMiddleware(() => provider));
+  app.use(mount(issuerUrl.pathname, mounted));
+  return app;
+}
+
+/** URLs come from ISSUER alone: a forged Host or X-Forwarded-Host never shows up in one. */
+function createKoa(issuer: URL, trustProxy: boolean): Koa {
+  // One trusted hop: the address that the proxy itself saw is the last of X-Forwarded-For.
+  const app = new Koa({ proxy: trustProxy, maxIpsCount: 1 });
+  Object.defineProperties(app.request, {
+    host: { get: () => issuer.host },
+    hostname: { get: () => issuer.hostname },
+    protocol: { get: () => issuer.protocol.slice(0, -1) },
+  });
+  return app;
+}
+
+/** PostgreSQL has no NUL in text, so no query could be asked with it. */
+const refuseNul: Middleware = async (ctx, next) => {
+  if (/%00/.test(ctx.url))
+    throw new Problem({ status: 400, title: 'Bad Request', detail: 'NUL in the URL.' });
+  await next();
+};
+
+function at(path: string, middleware: Middleware): Middleware {
+  return (ctx, next) => (ctx.path === path ? middleware(ctx, next) : next());
+}

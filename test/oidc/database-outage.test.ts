@@ -1,0 +1,176 @@
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
+import pino from 'pino';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { readConfig } from '../../config/env.ts';
+import { createApp } from '../../server/app.ts';
+import { createDatabase } from '../../server/storage/database.ts';
+import { createStores } from '../../server/storage/stores.ts';
+import { createHarness, exchange, type Harness, kek, postForm } from '../support/harness.ts';
+
+/** The same database, behind a door that can be shut: an instance whose network or database is gone. */
+let harness: Harness;
+let door: Awaited<ReturnType<typeof createDoor>>;
+let url: string;
+let stop: () => Promise<void>;
+let token: string;
+let client: { id: string; secret: string };
+let jwt: string;
+const lines: string[] = [];
+
+async function createDoor(target: URL) {
+  const sockets = new Set<Socket>();
+  const forward = (incoming: Socket) => {
+    const outgoing = connect(Number(target.port), target.hostname);
+    for (const socket of [incoming, outgoing]) {
+      sockets.add(socket);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        sockets.delete(socket);
+        incoming.destroy();
+        outgoing.destroy();
+      });
+    }
+    incoming.pipe(outgoing).pipe(incoming);
+  };
+  let server: Server;
+  const open = async (port: number) => {
+    server = createServer(forward);
+    await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+    return (server.address() as AddressInfo).port;
+  };
+  const port = await open(0);
+  return {
+    port,
+    open: () => open(port),
+    async shut() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      for (const socket of sockets) socket.destroy();
+      await closed;
+    },
+  };
+}
+
+beforeAll(async () => {
+  harness = await createHarness();
+  const behind = new URL(harness.databaseUrl);
+  door = await createDoor(new URL(behind));
+  behind.hostname = '127.0.0.1';
+  behind.port = String(door.port);
+  const database = createDatabase({ connectionString: behind.href });
+  const logger = pino({ base: null }, { write: (line: string) => void lines.push(line) });
+  const stores = createStores(database, () => {});
+  const config = readConfig({
+    DATABASE_URL: behind.href,
+    KEY_ENCRYPTION_KEY: kek.toString('base64url'),
+    ISSUER: harness.issuer,
+  });
+  const { sealer, keySet } = harness;
+  const app = createApp({
+    config,
+    database,
+    stores,
+    sealer,
+    keySet,
+    logger,
+    clock: () => new Date(),
+    stopping: () => false,
+  });
+  const server = createHttpServer(app.callback());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  stop = async () => {
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+    await stores.usage.close();
+    await database.close();
+    await door.shut();
+  };
+  ({ token } = await harness.build.platformToken());
+  client = await harness.build.client(['admin']);
+  jwt = await harness.build.machineJwt();
+  expect((await exchange(url, token)).status).toBe(200);
+  await door.shut();
+});
+afterAll(async () => {
+  await stop();
+  await harness.close();
+  const logs = lines.join('');
+  expect(logs).toContain('"status":503');
+  expect(logs).not.toMatch(/"status":500|unexpected error/);
+});
+
+it('an exchange without the database is 503, again and again, and never a token', async () => {
+  for (let round = 0; round < 8; round += 1) {
+    const response = await exchange(url, token);
+    const body = (await response.json()) as Record<string, unknown>;
+    expect([response.status, body.error]).toEqual([503, 'temporarily_unavailable']);
+    expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    expect(body).not.toHaveProperty('access_token');
+    // Nothing of the inside is told.
+    expect(JSON.stringify(body)).not.toMatch(/test_|postgres|ECONN|127\.0/i);
+  }
+});
+
+it('concurrent exchanges without the database are all 503', async () => {
+  const answers = await Promise.all(Array.from({ length: 40 }, () => exchange(url, token)));
+  expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([503]));
+  for (const answer of answers) await answer.body?.cancel();
+});
+
+it('client authentication without the database is 503, never invalid_client', async () => {
+  const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`;
+  const response = await postForm(url, { grant_type: 'client_credentials' }, { authorization });
+  const body = (await response.json()) as Record<string, unknown>;
+  expect([response.status, body.error]).toEqual([503, 'temporarily_unavailable']);
+  expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+});
+
+it('the admin API without the database is 503 as a problem', async () => {
+  const response = await fetch(`${url}/admin/tokens`, { headers: { authorization: `Bearer ${jwt}` } });
+  expect(response.status).toBe(503);
+  expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+  expect(response.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+  expect(await response.json()).toMatchObject({ status: 503 });
+});
+
+it('a malformed subject token is refused without asking the database', async () => {
+  const response = await exchange(url, 'hello');
+  expect([response.status, ((await response.json()) as { error: string }).error]).toEqual([
+    400,
+    'invalid_request',
+  ]);
+});
+
+it.each([
+  ['/oauth/jwks', 200],
+  ['/.well-known/openid-configuration', 200],
+  ['/.well-known/oauth-authorization-server', 200],
+  ['/health/live', 200],
+  ['/health/ready', 503],
+])('%s answers %d without the database', async (path, status) => {
+  const response = await fetch(url + path);
+  expect(response.status).toBe(status);
+  await response.body?.cancel();
+});
+
+it('exchanges go on by themselves when the database is back', async () => {
+  await door.open();
+  await expect
+    .poll(
+      async () => {
+        const response = await exchange(url, token);
+        await response.body?.cancel();
+        return response.status;
+      },
+      { timeout: 10_000, interval: 100 },
+    )
+    .toBe(200);
+});
+
+it('the exchange whose usage could not be written during the outage is in the audit trail afterwards', async () => {
+  const events = () =>
+    harness.database.knex('audit_events').where({ action: 'token.exchanged' }).select('id');
+  await expect.poll(async () => (await events()).length, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
+});

@@ -1,0 +1,246 @@
+import { randomBytes } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Database } from '../../server/storage/database.ts';
+import { createStores, type Stores } from '../../server/storage/stores.ts';
+import { createTestDatabase } from '../support/harness.ts';
+
+let database: Database;
+let stores: Stores;
+let drop: () => Promise<void>;
+let row: { id: string; user_id: string; organization_id: string; service_id: string; digest: Buffer };
+const failures: unknown[] = [];
+
+beforeAll(async () => {
+  ({ database, drop } = await createTestDatabase());
+  stores = createStores(database, (error) => failures.push(error));
+  await database.knex.raw(`
+    INSERT INTO organizations SELECT gen_random_uuid(), 'O' || n, 'active', now() FROM generate_series(1, 50) n;
+    INSERT INTO users SELECT gen_random_uuid(), n || '@example.com', 'U' || n, 'person', NULL, 'active', now() FROM generate_series(1, 1000) n;
+    INSERT INTO services SELECT 's' || n, 'S' || n, 'https://s' || n, '{read}', 'active', now() FROM generate_series(1, 40) n;
+    INSERT INTO memberships SELECT o.id, u.id, 'member', now()
+      FROM (SELECT id, row_number() OVER () n FROM organizations) o JOIN (SELECT id, row_number() OVER () n FROM users) u ON u.n % 50 + 1 = o.n;
+    INSERT INTO platform_tokens (id, organization_id, user_id, service_id, name, digest, hint, scopes, created_at, expires_at)
+      SELECT gen_random_uuid(), m.organization_id, m.user_id, 's' || (1 + n % 40), 'T' || n, sha256(n::text::bytea), 'ptk_abcd', '{read}',
+        now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '730 days'
+      FROM generate_series(1, 20000) n JOIN (SELECT *, row_number() OVER () k FROM memberships) m ON m.k = 1 + n % 1000;
+  `);
+  await database.knex.raw('ANALYZE');
+  row = await database.knex('platform_tokens').offset(7777).first();
+}, 120_000);
+afterAll(async () => {
+  expect(failures).toEqual([]);
+  await stores.usage.close();
+  await drop();
+});
+
+/** The plans of the very statements that a call of the store sends. */
+async function plansOf(work: () => Promise<unknown>): Promise<string> {
+  const statements: { sql: string; bindings: readonly unknown[] }[] = [];
+  const listen = ({ sql, bindings }: { sql: string; bindings: readonly unknown[] }) =>
+    void statements.push({ sql, bindings });
+  database.knex.on('query', listen);
+  const { query } = database.lookups;
+  database.lookups.query = ((config: { text: string; values: unknown[] }) => {
+    statements.push({ sql: config.text, bindings: config.values });
+    return Reflect.apply(query, database.lookups, [config]);
+  }) as never;
+  try {
+    await work();
+  } finally {
+    database.knex.off('query', listen);
+    database.lookups.query = query;
+  }
+  const plans: string[] = [];
+  for (const { sql, bindings } of statements.filter((statement) => /platform_tokens/.test(statement.sql))) {
+    const { rows } = await database.lookups.query(`EXPLAIN ${sql}`, [...bindings]);
+    plans.push(rows.map((line) => line['QUERY PLAN']).join('\n'));
+  }
+  expect(plans.length).toBeGreaterThan(0);
+  return plans.join('\n');
+}
+const page = { limit: 50 };
+const newest = { by: 'created_at', descending: true } as const;
+const list = (visibility: Parameters<Stores['platformTokens']['list']>[0], filter = {}) =>
+  stores.platformTokens.list(
+    visibility,
+    { statuses: ['active', 'expired'], ...filter },
+    newest,
+    page,
+    new Date(),
+  );
+
+describe('none reads all of platform_tokens:', () => {
+  it.each<[string, () => Promise<unknown>]>([
+    ["the exchange's look-up", () => stores.platformTokens.findForExchange(row.digest)],
+    ['one token', () => stores.platformTokens.find(row.id, { all: true })],
+    [
+      "a user's list",
+      () => list({ all: false, userId: row.user_id, memberOf: [row.organization_id], adminOf: [] }),
+    ],
+    ['a list by user', () => list({ all: true }, { userId: row.user_id })],
+    ['a list by organization', () => list({ all: true }, { organizationId: row.organization_id })],
+    ['a list by service', () => list({ all: true }, { services: [row.service_id] })],
+    [
+      'the count for the limit',
+      () => stores.platformTokens.countActive(row.user_id, row.organization_id, new Date()),
+    ],
+    ['visible ids', () => stores.platformTokens.visibleIds([row.id, uuidv7()], { all: true })],
+    [
+      'revoking by id',
+      () =>
+        database.knex.transaction((tx) =>
+          stores.platformTokens.revoke(
+            { ids: [row.id] },
+            { all: true },
+            { actorId: 'x', at: new Date() },
+            tx,
+          ),
+        ),
+    ],
+    [
+      'revoking by user',
+      () =>
+        database.knex.transaction((tx) =>
+          stores.platformTokens.revoke(
+            { userId: row.user_id },
+            { all: true },
+            { actorId: 'x', at: new Date() },
+            tx,
+          ),
+        ),
+    ],
+    [
+      'what expires',
+      () =>
+        database
+          .knex('platform_tokens')
+          .whereNull('revoked_at')
+          .where('expires_at', '<', new Date())
+          .select('id'),
+    ],
+  ])('%s', async (_, work) => {
+    expect(await plansOf(work)).not.toMatch(/Seq Scan on platform_tokens/);
+  });
+
+  it('a check that would notice one', async () => {
+    expect(
+      await plansOf(() => database.knex('platform_tokens').where({ hint: 'x' }).select('id').then()),
+    ).toMatch(/Seq Scan on platform_tokens/);
+  });
+
+  it("the last use's write, which is a join on ids", async () => {
+    const at = new Date();
+    stores.usage.record({
+      id: uuidv7(),
+      at,
+      action: 'token.exchanged',
+      actor: { type: 'token', id: row.id },
+      organizationId: row.organization_id,
+      tokenId: row.id,
+      targetId: null,
+      ip: '192.0.2.1',
+      userAgent: null,
+      requestId: null,
+      reason: null,
+    });
+    expect(await plansOf(() => stores.usage.close())).not.toMatch(/Seq Scan on platform_tokens/);
+  });
+});
+
+describe('the constraints refuse', () => {
+  const id = () => uuidv7();
+  const now = new Date();
+  const token = (more: object) => () =>
+    database.knex('platform_tokens').insert({
+      id: id(),
+      organization_id: row.organization_id,
+      user_id: row.user_id,
+      service_id: row.service_id,
+      name: 'n',
+      digest: randomBytes(32),
+      hint: 'ptk_',
+      scopes: [],
+      created_at: now,
+      expires_at: new Date(now.getTime() + 1),
+      ...more,
+    });
+  const user = (more: object) => () =>
+    database
+      .knex('users')
+      .insert({ id: id(), email: `${id()}@x`, name: 'n', kind: 'person', created_at: now, ...more });
+  const service = (more: object) => () =>
+    database
+      .knex('services')
+      .insert({ id: id(), name: 'n', audience: id(), scopes: [], created_at: now, ...more });
+  const event = (more: object) => () =>
+    database
+      .knex('audit_events')
+      .insert({ id: id(), at: now, action: 'a.b', actor_type: 'user', actor_id: 'x', ...more });
+
+  it.each<[string, string, () => () => Promise<unknown>]>([
+    ['a digest of 31 bytes', '23514', () => token({ digest: randomBytes(31) })],
+    ['a digest that is there', '23505', () => token({ digest: row.digest })],
+    ['an empty token name', '23514', () => token({ name: '' })],
+    ['a token name of 101 characters', '23514', () => token({ name: 'x'.repeat(101) })],
+    ['a hint of 9 characters', '23514', () => token({ hint: 'ptk_abcde' })],
+    ['an expiry before creation', '23514', () => token({ expires_at: now })],
+    ['revoked by nobody', '23514', () => token({ revoked_at: now })],
+    ['revoked never', '23514', () => token({ revoked_by: 'x' })],
+    ['a token of no user', '23503', () => token({ user_id: id() })],
+    ['a token of no organization', '23503', () => token({ organization_id: id() })],
+    ['a token of no service', '23503', () => token({ service_id: 'nowhere' })],
+    ['an e-mail address in another case', '23505', () => user({ email: '1@EXAMPLE.com' })],
+    ['another kind of user', '23514', () => user({ kind: 'robot' })],
+    ['another status', '23514', () => user({ status: 'deleted' })],
+    [
+      'a service account with a password',
+      '23514',
+      () => user({ kind: 'service_account', password_hash: 'x' }),
+    ],
+    ['a service id that is no slug', '23514', () => service({ id: '-a' })],
+    ['an audience twice', '23505', () => service({ audience: 'https://s1' })],
+    [
+      'another role',
+      '23514',
+      () => () =>
+        database.knex('memberships').insert({
+          organization_id: row.organization_id,
+          user_id: row.user_id,
+          role: 'owner',
+          created_at: now,
+        }),
+    ],
+    [
+      'a client secret that is no SHA-256',
+      '23514',
+      () => () =>
+        database.knex('clients').insert({
+          id: id(),
+          name: 'n',
+          secret_digest: Buffer.from('secret'),
+          grant_types: [],
+          scopes: [],
+          redirect_uris: [],
+          created_at: now,
+        }),
+    ],
+    [
+      'an artifact under its own value',
+      '23514',
+      () => () =>
+        database
+          .knex('oidc_artifacts')
+          .insert({ kind: 'x', id_digest: Buffer.from('value'), payload: '', expires_at: now }),
+    ],
+    ['an action that is none', '23514', () => event({ action: 'Deleted' })],
+    ['an actor that is none', '23514', () => event({ actor_type: 'god' })],
+  ])('%s', async (_, code, insert) => {
+    await expect(insert()()).rejects.toMatchObject({ code });
+  });
+
+  it('nothing of a good row', async () => {
+    for (const insert of [token({}), user({}), service({}), event({})])
+      await expect(insert()).resolves.toBeDefined();
+  });
+});

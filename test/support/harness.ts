@@ -1,0 +1,271 @@
+import { randomBytes } from 'node:crypto';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { importJWK, type JWTPayload, SignJWT } from 'jose';
+import pino from 'pino';
+import { v7 as uuidv7 } from 'uuid';
+import { inject } from 'vitest';
+import { type Config, readConfig } from '../../config/env.ts';
+import { createApp } from '../../server/app.ts';
+import { createClientSecret } from '../../server/domain/client-secret.ts';
+import { createPlatformToken } from '../../server/domain/platform-token.ts';
+import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
+import { type KeySet, loadKeySet } from '../../server/keys/signing-keys.ts';
+import { createDatabase, type Database } from '../../server/storage/database.ts';
+import type { Role } from '../../server/storage/memberships.ts';
+import { createStores, type Stores } from '../../server/storage/stores.ts';
+import { withDatabase } from './global-setup.ts';
+
+export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
+export const kek = Buffer.alloc(32, 7);
+
+/** A database of one's own, copied from the migrated template. */
+export async function createTestDatabase(): Promise<{
+  database: Database;
+  url: string;
+  drop: () => Promise<void>;
+}> {
+  const rootUrl = inject('databaseUrl');
+  const name = `test_${randomBytes(8).toString('hex')}`;
+  const root = createDatabase({ connectionString: rootUrl, poolSize: 1 });
+  await root.knex.raw(`CREATE DATABASE ${name} TEMPLATE template STRATEGY FILE_COPY`);
+  await root.close();
+  const url = withDatabase(rootUrl, name);
+  const database = createDatabase({ connectionString: url });
+  return {
+    database,
+    url,
+    async drop() {
+      await database.close();
+      const again = createDatabase({ connectionString: rootUrl, poolSize: 1 });
+      await again.knex.raw(`DROP DATABASE ${name} WITH (FORCE)`);
+      await again.close();
+    },
+  };
+}
+
+export interface Harness {
+  readonly url: string;
+  readonly issuer: string;
+  readonly database: Database;
+  readonly databaseUrl: string;
+  readonly stores: Stores;
+  readonly keySet: KeySet;
+  readonly sealer: Sealer;
+  readonly server: Server;
+  /** Everything that was logged, as text. */
+  readonly logs: () => string;
+  readonly clock: { now: Date };
+  readonly build: Builders;
+  /** Another instance on the same database. */
+  another(): Promise<{ url: string; close: () => Promise<void> }>;
+  close(): Promise<void>;
+}
+
+export interface HarnessOptions {
+  readonly env?: NodeJS.ProcessEnv;
+}
+
+/** The whole application on a real port and a real database. */
+export async function createHarness({ env = {} }: HarnessOptions = {}): Promise<Harness> {
+  const { database, url: databaseUrl, drop } = await createTestDatabase();
+  const config = readConfig({
+    DATABASE_URL: databaseUrl,
+    KEY_ENCRYPTION_KEY: kek.toString('base64url'),
+    ISSUER: 'http://issuer.test',
+    ...env,
+  });
+  const lines: string[] = [];
+  const clock = { now: new Date(), frozen: false };
+  const instance = await startInstance(config, database, lines);
+  return {
+    ...instance,
+    issuer: config.issuer,
+    database,
+    databaseUrl,
+    logs: () => lines.join(''),
+    clock,
+    build: createBuilders(instance.stores, database, instance.keySet, config),
+    async another() {
+      const second = createDatabase({ connectionString: databaseUrl });
+      const other = await startInstance(config, second, lines);
+      return {
+        url: other.url,
+        async close() {
+          await other.closeServer();
+          await second.close();
+        },
+      };
+    },
+    async close() {
+      await instance.closeServer();
+      await drop();
+    },
+  };
+}
+
+async function startInstance(config: Config, database: Database, lines: string[]) {
+  const logger = pino({ level: 'debug', base: null }, { write: (line: string) => void lines.push(line) });
+  const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
+  const sealer = createSealer(config.keyEncryptionKeys);
+  const clock = () => new Date();
+  const keySet = await loadKeySet({ signingKeys: stores.signingKeys, sealer, alg: config.signingAlg, clock });
+  const app = createApp({ config, database, stores, sealer, keySet, logger, clock, stopping: () => false });
+  const server = createServer(app.callback());
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const path = new URL(config.issuer).pathname.replace(/\/$/, '');
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,
+    stores,
+    sealer,
+    keySet,
+    server,
+    async closeServer() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      await stores.usage.close();
+    },
+  };
+}
+
+export type Builders = ReturnType<typeof createBuilders>;
+
+function createBuilders(stores: Stores, database: Database, keySet: KeySet, config: Config) {
+  let serial = 0;
+  const builders = {
+    async organization(name = 'Acme') {
+      const organization = { id: uuidv7(), name, status: 'active', createdAt: new Date() } as const;
+      await stores.organizations.insert(organization);
+      return organization;
+    },
+    async user({ organizationId, role = 'member' }: { organizationId?: string; role?: Role } = {}) {
+      const id = uuidv7();
+      serial += 1;
+      await stores.users.insert({
+        id,
+        email: `user${serial}.${id}@example.com`,
+        name: `User ${serial}`,
+        kind: 'person',
+        status: 'active',
+        createdAt: new Date(),
+        passwordHash: null,
+      });
+      if (organizationId) await stores.memberships.put(organizationId, id, role, new Date());
+      return { id };
+    },
+    async service(id = `service-${randomBytes(4).toString('hex')}`, scopes = ['read', 'write']) {
+      const service = {
+        id,
+        name: id,
+        audience: `https://${id}.example.com`,
+        scopes,
+        status: 'active',
+        createdAt: new Date(),
+      } as const;
+      await stores.services.insert(service);
+      return service;
+    },
+    async client(scopes: string[], grantTypes = ['client_credentials']) {
+      const { secret, digest } = createClientSecret();
+      const id = uuidv7();
+      await stores.clients.insert({
+        id,
+        name: 'Test client',
+        secretDigest: digest,
+        grantTypes,
+        scopes,
+        redirectUris: [],
+        serviceId: null,
+        createdAt: new Date(),
+      });
+      return { id, secret };
+    },
+    /** A platform token and all that it belongs to, straight in the database. */
+    async platformToken(
+      options: {
+        createdAt?: Date;
+        expiresAt?: Date;
+        revokedAt?: Date;
+        organizationId?: string;
+        userId?: string;
+        service?: { id: string; audience: string; scopes: readonly string[] };
+        name?: string;
+      } = {},
+    ) {
+      const organizationId = options.organizationId ?? (await builders.organization()).id;
+      const userId = options.userId ?? (await builders.user({ organizationId })).id;
+      const service = options.service ?? (await builders.service());
+      const { token, digest, hint } = createPlatformToken('ptk');
+      const createdAt = options.createdAt ?? new Date();
+      const id = uuidv7();
+      await stores.platformTokens.insert({
+        id,
+        organizationId,
+        userId,
+        serviceId: service.id,
+        name: options.name ?? 'CI',
+        digest,
+        hint,
+        scopes: service.scopes,
+        createdAt,
+        expiresAt: options.expiresAt ?? new Date(createdAt.getTime() + 730 * 86_400_000),
+      });
+      if (options.revokedAt) {
+        await database
+          .knex('platform_tokens')
+          .where({ id })
+          .update({ revoked_at: options.revokedAt, revoked_by: 'test' });
+      }
+      return { token, id, organizationId, userId, service };
+    },
+    /** An access token signed by the server's own key, with any claims. */
+    async jwt(
+      claims: JWTPayload & { client_id?: string; scope?: string },
+      header: Record<string, unknown> = {},
+    ) {
+      const jwk = keySet.privateJwks[0];
+      if (!jwk) throw new Error('no signing key');
+      const now = Math.floor(Date.now() / 1000);
+      return new SignJWT({
+        iss: config.issuer,
+        aud: `${config.issuer}/admin`,
+        iat: now,
+        exp: now + 600,
+        jti: uuidv7(),
+        ...claims,
+      })
+        .setProtectedHeader({ alg: keySet.alg, kid: String(jwk.kid), typ: 'at+jwt', ...header })
+        .sign(await importJWK(jwk, keySet.alg));
+    },
+    userJwt(userId: string, scope = 'tokens:read tokens:write') {
+      return builders.jwt({ sub: userId, client_id: 'dashboard', scope });
+    },
+    async machineJwt() {
+      const { id } = await builders.client(['admin']);
+      return builders.jwt({ sub: id, client_id: id, scope: 'admin' });
+    },
+  };
+  return builders;
+}
+
+/** POST of a form to the token endpoint. */
+export function postForm(
+  url: string,
+  form: Record<string, string> | string,
+  headers: Record<string, string> = {},
+): Promise<Response> {
+  return fetch(`${url}/oauth/token`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
+    body: typeof form === 'string' ? form : new URLSearchParams(form).toString(),
+  });
+}
+
+export function exchange(
+  url: string,
+  token: string,
+  more: Record<string, string> = {},
+  headers: Record<string, string> = {},
+) {
+  return postForm(url, { grant_type: exchangeGrant, subject_token: token, ...more }, headers);
+}
