@@ -1,0 +1,96 @@
+import { randomBytes } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
+import type { Config } from '../config/env.ts';
+import { policy } from '../config/policy.ts';
+import { demonstration, seed } from '../seeds/demonstration.ts';
+import { createClientSecret, digestClientSecret } from './domain/client-secret.ts';
+import { hashPassword } from './domain/password.ts';
+import { createPlatformToken } from './domain/platform-token.ts';
+import type { Database } from './storage/database.ts';
+import type { Stores } from './storage/stores.ts';
+
+export interface FirstStartDeps {
+  readonly config: Config;
+  readonly database: Database;
+  readonly stores: Stores;
+  readonly clock: () => Date;
+}
+
+/** The first machine administrator, where it is not there. @returns its secret where one was generated */
+export async function createAdminClient({
+  config,
+  stores,
+  clock,
+}: FirstStartDeps): Promise<string | undefined> {
+  if (await stores.clients.find(config.adminClientId)) return undefined;
+  const generated = config.adminClientSecret === undefined ? createClientSecret() : undefined;
+  // With DATABASE_URL nobody reads a printed secret: the operator sets it, or makes the client another way.
+  if (generated && config.databaseUrl) return undefined;
+  const inserted = await stores.clients.insert({
+    id: config.adminClientId,
+    name: 'Machine administrator',
+    secretDigest: generated?.digest ?? digestClientSecret(String(config.adminClientSecret)),
+    grantTypes: ['client_credentials'],
+    scopes: ['admin'],
+    redirectUris: [],
+    serviceId: null,
+    createdAt: clock(),
+  });
+  return inserted ? generated?.secret : undefined;
+}
+
+/** Fills an empty embedded database with the demonstration. @returns what to print, once; undefined later on */
+export async function createDemonstration(deps: FirstStartDeps): Promise<string | undefined> {
+  const { config, database, stores, clock } = deps;
+  const { organizationId, adminId, adminEmail } = demonstration;
+  if (await stores.organizations.find(organizationId)) return undefined;
+
+  const password = randomBytes(12).toString('base64url');
+  const passwordHash = await hashPassword(password);
+  const { token, digest, hint } = createPlatformToken(config.tokenPrefix);
+  const createdAt = clock();
+  await database.knex.transaction(async (transaction) => {
+    await seed(transaction);
+    await stores.users.update(adminId, { passwordHash }, transaction);
+    const tms = await stores.services.find('tms', transaction);
+    const tokenId = uuidv7();
+    await stores.platformTokens.insert(
+      {
+        id: tokenId,
+        organizationId,
+        userId: adminId,
+        serviceId: 'tms',
+        name: 'First token',
+        digest,
+        hint,
+        scopes: tms?.scopes ?? [],
+        createdAt,
+        expiresAt: new Date(createdAt.getTime() + policy.platformTokenLifetime * 1000),
+      },
+      transaction,
+    );
+    await stores.auditEvents.insert(
+      [
+        {
+          id: uuidv7(),
+          at: createdAt,
+          action: 'token.created',
+          actor: { type: 'system', id: 'first-start' },
+          organizationId,
+          tokenId,
+          targetId: null,
+          ip: null,
+          userAgent: null,
+          requestId: null,
+          reason: null,
+        },
+      ],
+      transaction,
+    );
+  });
+  return [
+    `User       ${adminEmail}  password ${password}`,
+    'Exchange a platform token for an access token:',
+    `  curl -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token=${token} ${config.issuer}/oauth/token`,
+  ].join('\n');
+}

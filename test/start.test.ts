@@ -1,0 +1,261 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
+import { type AddressInfo, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createDatabase } from '../server/storage/database.ts';
+import { migrate } from '../server/storage/migrations.ts';
+import { createTestDatabase, exchange, kek, postForm } from './support/harness.ts';
+
+/** The real process, started as `npm start` starts it. */
+
+let dataDir: string;
+const children = new Set<ChildProcess>();
+
+beforeEach(async () => {
+  const parent = await mkdtemp(join(tmpdir(), 'platform-tokens-start-'));
+  // So that PostgreSQL's own user gets through where the tests run as root.
+  await chmod(parent, 0o755);
+  dataDir = join(parent, 'data');
+});
+afterEach(async () => {
+  for (const child of children) {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGTERM');
+      await once(child, 'exit');
+    }
+  }
+  children.clear();
+  await rm(join(dataDir, '..'), { recursive: true, force: true });
+});
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  return port;
+}
+
+interface Started {
+  readonly child: ChildProcess;
+  readonly url: string;
+  readonly port: number;
+  readonly output: () => string;
+}
+
+function launch(env: NodeJS.ProcessEnv): { child: ChildProcess; output: () => string } {
+  const child = spawn(process.execPath, ['server/main.ts'], {
+    env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: dataDir, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  children.add(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
+  return { child, output: () => output };
+}
+
+async function start(env: NodeJS.ProcessEnv = {}): Promise<Started> {
+  const port = Number(env.PORT ?? (await freePort()));
+  const { child, output } = launch({ ...env, PORT: String(port) });
+  const url = `http://127.0.0.1:${port}`;
+  for (;;) {
+    if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}: ${output()}`);
+    const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
+    if (ready?.status === 200) return { child, url, port, output };
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+async function stop({ child }: Started, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+  const exited = once(child, 'exit');
+  child.kill(signal);
+  const [code] = await exited;
+  return code;
+}
+
+const printed = (output: string, pattern: RegExp) => pattern.exec(output)?.[1] ?? '';
+
+describe('with the embedded database', () => {
+  it('exchanges the printed token, before and after a restart, and prints its secrets once', {
+    timeout: 60_000,
+  }, async () => {
+    const first = await start();
+    const token = printed(first.output(), /subject_token=(\S+)/);
+    const before = (await (await exchange(first.url, token)).json()) as { access_token: string };
+    expect(before).toMatchObject({ expires_in: 14400, token_type: 'Bearer' });
+    expect(await stop(first, 'SIGINT')).toBe(0);
+
+    const second = await start({ PORT: String(first.port) });
+    expect((await exchange(second.url, token)).status).toBe(200);
+    const jwks = (await (await fetch(`${second.url}/oauth/jwks`)).json()) as JSONWebKeySet;
+    await jwtVerify(before.access_token, createLocalJWKSet(jwks), { typ: 'at+jwt' });
+    expect(second.output()).not.toMatch(/ptk_|secret|password/);
+    expect(await stop(second)).toBe(0);
+  });
+
+  it('keeps its secrets for its owner', { timeout: 60_000 }, async () => {
+    const server = await start();
+    expect((await stat(dataDir)).mode & 0o777).toBe(0o700);
+    expect((await stat(join(dataDir, 'key-encryption-key'))).mode & 0o777).toBe(0o600);
+    const secret = printed(server.output(), /secret (\S+)/);
+    const form = {
+      grant_type: 'client_credentials',
+      scope: 'admin',
+      client_id: 'admin',
+      client_secret: secret,
+    };
+    expect((await postForm(server.url, form)).status).toBe(200);
+  });
+
+  it('refuses a second server on the same DATA_DIR and leaves the first alone', {
+    timeout: 60_000,
+  }, async () => {
+    const first = await start();
+    const second = launch({ PORT: String(await freePort()) });
+    const [code] = await once(second.child, 'exit');
+    expect(code).toBe(1);
+    expect(second.output()).toContain(dataDir);
+    expect((await fetch(`${first.url}/health/ready`)).status).toBe(200);
+  });
+
+  it('loses no acknowledged token to kill -9 in the middle of creates, again and again', {
+    timeout: 180_000,
+  }, async () => {
+    const env = { ADMIN_CLIENT_SECRET: 'an-admin-secret-of-32-characters-or-more' };
+    let acknowledged: { id: string; token: string }[] = [];
+    let attempts = 0;
+    for (let round = 0; round < 20; round++) {
+      const server = await start(env);
+      const admin = await administrator(server.url, env.ADMIN_CLIENT_SECRET);
+      // The tokens of the round before are all there, and exchange.
+      for (const { token } of acknowledged) expect((await exchange(server.url, token)).status).toBe(200);
+      acknowledged = [];
+      const { organizationId, userId } = await admin.newMember();
+      const creating = Array.from({ length: 19 }, async (_, index) => {
+        attempts += 1;
+        const response = await admin.post('/admin/tokens', {
+          name: `t${index}`,
+          service: 'tms',
+          organization_id: organizationId,
+          user_id: userId,
+        });
+        if (response.status === 201)
+          acknowledged.push((await response.json()) as { id: string; token: string });
+        if (index === round % 19) server.child.kill('SIGKILL');
+      });
+      await Promise.allSettled(creating);
+      if (server.child.exitCode === null && server.child.signalCode === null) {
+        server.child.kill('SIGKILL');
+        await once(server.child, 'exit');
+      }
+    }
+    expect(attempts).toBe(20 * 19);
+  });
+
+  it('finishes the requests in flight when it is told to stop', { timeout: 60_000 }, async () => {
+    const server = await start();
+    const token = printed(server.output(), /subject_token=(\S+)/);
+    await exchange(server.url, token);
+    const answers = Array.from({ length: 50 }, () =>
+      exchange(server.url, token).then((response) => response.status),
+    );
+    await answers[0];
+    const stopped = stop(server);
+    const statuses = await Promise.allSettled(answers);
+    expect(await stopped).toBe(0);
+    // Refused before it was accepted is fair; accepted and then dropped is not.
+    const reasons = statuses.flatMap((one) =>
+      one.status === 'rejected' ? [String(one.reason?.cause?.code)] : [],
+    );
+    expect(reasons.filter((code) => code !== 'ECONNREFUSED')).toEqual([]);
+    expect(statuses.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))).toSatisfy(
+      (all: number[]) => all.every((status) => status === 200),
+    );
+  });
+});
+
+describe('with DATABASE_URL', () => {
+  const env = (url: string) => ({ DATABASE_URL: url, KEY_ENCRYPTION_KEY: kek.toString('base64url') });
+
+  it('touches nothing embedded, seeds nothing, and takes the admin secret of the environment', {
+    timeout: 30_000,
+  }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    const secret = 'an-admin-secret-of-32-characters-or-more';
+    const server = await start({ ...env(url), ADMIN_CLIENT_SECRET: secret });
+    await expect(stat(dataDir)).rejects.toThrow('ENOENT');
+    expect(await database.knex('organizations').count()).toEqual([{ count: '0' }]);
+    expect(server.output()).not.toContain(secret);
+    expect((await administrator(server.url, secret)).token).toMatch(/^eyJ/);
+    await stop(server);
+    await drop();
+  });
+
+  it('says that the schema is behind, and migrates only when told to', { timeout: 30_000 }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    await database.knex.raw('DROP SCHEMA public CASCADE');
+    await database.knex.raw('CREATE SCHEMA public');
+    const refused = launch({ ...env(url), PORT: String(await freePort()) });
+    const [code] = await once(refused.child, 'exit');
+    expect(code).toBe(1);
+    expect(refused.output()).toContain('npm run migrate');
+    const server = await start({ ...env(url), MIGRATE_ON_START: 'true' });
+    expect(await stop(server)).toBe(0);
+    await drop();
+  });
+
+  it('agrees on one signing key when two instances start at once', { timeout: 30_000 }, async () => {
+    const { url, drop } = await createTestDatabase();
+    const database = createDatabase({ connectionString: url });
+    await migrate(database.knex);
+    const servers = await Promise.all([start(env(url)), start(env(url))]);
+    const sets = await Promise.all(
+      servers.map(async (server) => (await fetch(`${server.url}/oauth/jwks`)).text()),
+    );
+    expect(sets[0]).toBe(sets[1]);
+    await Promise.all(servers.map((server) => stop(server)));
+    await database.close();
+    await drop();
+  });
+});
+
+it('exits with every fault of the environment', async () => {
+  const { child, output } = launch({ PORT: 'x', WORKERS: 'many' });
+  const [code] = await once(child, 'exit');
+  expect(code).toBe(1);
+  expect(output()).toMatch(/PORT .*\n.*WORKERS/);
+});
+
+async function administrator(url: string, secret: string) {
+  const form = {
+    grant_type: 'client_credentials',
+    scope: 'admin',
+    client_id: 'admin',
+    client_secret: secret,
+  };
+  const { access_token: token } = (await (await postForm(url, form)).json()) as { access_token: string };
+  const send = (method: string, path: string, body: unknown) =>
+    fetch(url + path, {
+      method,
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify(body),
+    });
+  const post = (path: string, body: unknown) => send('POST', path, body);
+  return {
+    token,
+    post,
+    async newMember() {
+      const organization = (await (await post('/admin/organizations', { name: 'Acme' })).json()) as {
+        id: string;
+      };
+      const email = `${organization.id}@example.com`;
+      const user = (await (await post('/admin/users', { email, name: 'U' })).json()) as { id: string };
+      await send('PUT', `/admin/organizations/${organization.id}/members/${user.id}`, { role: 'member' });
+      return { organizationId: organization.id, userId: user.id };
+    },
+  };
+}
