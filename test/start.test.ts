@@ -154,6 +154,9 @@ describe('with the embedded database', () => {
       }
     }
     expect(attempts).toBe(20 * 19);
+    const last = await start(env);
+    for (const { token } of acknowledged) expect((await exchange(last.url, token)).status).toBe(200);
+    expect(await stop(last)).toBe(0);
   });
 
   it('finishes the requests in flight when it is told to stop', { timeout: 60_000 }, async () => {

@@ -123,7 +123,7 @@ describe('artifacts', () => {
       clock: () => new Date(),
     })(kind);
 
-  it('are consumed by one of fifty, on two connections pools', async () => {
+  it('are consumed by one of fifty at once', async () => {
     const idDigest = randomBytes(32);
     const kind = 'AuthorizationCode';
     await harness.stores.artifacts.upsert({
