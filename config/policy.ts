@@ -19,6 +19,8 @@ export const policy = Object.freeze({
   metadataMaxAge: 300,
   /** `Retry-After` of a 503. */
   retryAfter: 2,
+  /** Between being told to stop and taking no new connection. */
+  drainDelayMs: 1_000,
   /** Request bodies, in bytes. */
   tokenRequestBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,

@@ -46,6 +46,11 @@ export function createApp(deps: AppDeps): Koa {
   const app = createKoa(issuerUrl, config.trustProxy);
   app.on('error', onUnexpected);
   app.use(requestLog(logger));
+  app.use(async (ctx, next) => {
+    // A connection that is kept alive would be cut under its next request.
+    if (stopping()) ctx.set('Connection', 'close');
+    await next();
+  });
   app.use(securityHeaders({ tls }));
   app.use(errorMapper({ issuer, onUnexpected }));
   app.use(refuseNul);

@@ -1,7 +1,9 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
+import { policy } from '../config/policy.ts';
 import { createApp } from './app.ts';
 import { createAdminClient, createDemonstration } from './first-start.ts';
 import { createSealer } from './keys/sealing.ts';
@@ -95,6 +97,8 @@ export async function startServer(
       banner: banner(config, demonstration, adminSecret),
       async close() {
         stopping = true;
+        // Readiness says so first; what is on its way is still served.
+        await setTimeout(policy.drainDelayMs);
         clearInterval(sweep);
         await drain(server);
         await release();
@@ -129,7 +133,7 @@ function listen(server: Server, { port, host }: Config): Promise<void> {
 /** Takes no new connection, closes idle ones, and waits for the requests in flight. */
 function drain(server: Server): Promise<void> {
   return new Promise((resolve) => {
-    const limit = setTimeout(() => server.closeAllConnections(), drainLimitMs);
+    const limit = globalThis.setTimeout(() => server.closeAllConnections(), drainLimitMs);
     server.close(() => {
       clearTimeout(limit);
       resolve();
