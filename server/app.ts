@@ -63,7 +63,8 @@ export function createApp(deps: AppDeps): Koa {
   }
   mounted.use(at('/oauth/token', token));
   mounted.use(at('/oauth/token', anonymousClient()));
-  mounted.use(providerMiddleware(() => provider));
+  const library = providerMiddleware(() => provider);
+  mounted.use((ctx, next) => (providerPaths.test(ctx.path) ? library(ctx, next) : next()));
   app.use(mount(issuerUrl.pathname, mounted));
   return app;
 }
@@ -86,6 +87,9 @@ const refuseNul: Middleware = async (ctx, next) => {
     throw new Problem({ status: 400, title: 'Bad Request', detail: 'NUL in the URL.' });
   await next();
 };
+
+// The library also answers other spellings (a trailing slash, capitals), past the checks that stand before these.
+const providerPaths = /^\/oauth\/(token|authorize(\/[\w-]+)?|logout(\/(confirm|success))?)$/;
 
 function at(path: string, middleware: Middleware): Middleware {
   return (ctx, next) => (ctx.path === path ? middleware(ctx, next) : next());
