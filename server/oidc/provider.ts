@@ -10,6 +10,7 @@ import { type AdapterDeps, createAdapterFactory } from './adapter.ts';
 import { builtInClients } from './clients.ts';
 import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-exchange.ts';
 import { adminAudience, scopesSupported } from './metadata.ts';
+import { SigningKey } from './signing-key.ts';
 
 export interface ProviderDeps extends Omit<AdapterDeps, 'signingAlg'>, Omit<TokenExchangeDeps, 'keySet'> {
   readonly issuer: string;
@@ -44,7 +45,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       grant_types: [],
       response_types: [],
     },
-    jwks: { keys: [...keySet.privateJwks] as never },
+    jwks: { keys: keySet.privateJwks.map((jwk) => new SigningKey(jwk, keySet.alg)) },
     cookies: {
       keys: [...sealer.cookieKeys],
       names: { session: 'pt_session', interaction: 'pt_interaction', resume: 'pt_resume' },
@@ -73,6 +74,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       dPoP: off,
       pushedAuthorizationRequests: off,
       clientCredentials: { enabled: true },
+      externalSigningSupport: { enabled: true, ack: 'experimental-01' },
       rpInitiatedLogout: { enabled: true },
       resourceIndicators: {
         enabled: true,
