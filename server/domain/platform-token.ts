@@ -26,7 +26,7 @@ export function createPlatformToken(
   random: Buffer = randomBytes(32),
 ): GeneratedPlatformToken {
   if (random.length !== 32) throw new RangeError('a platform token needs exactly 32 random bytes');
-  const body = `${prefix}_${base62(BigInt(`0x${random.toString('hex')}`), secretLength)}`;
+  const body = `${prefix}_${base62(BigInt(`0x${random.toString('hex')}`))}`;
   const token = body + checksum(body);
   return { token, digest: digestPlatformToken(token), hint: token.slice(0, 8) };
 }
@@ -42,11 +42,17 @@ export function digestPlatformToken(token: string): Buffer {
 }
 
 function checksum(body: string): string {
-  return base62(BigInt(crc32(body)), checksumLength);
+  let text = '';
+  let rest = crc32(body);
+  for (let place = 0; place < checksumLength; place += 1) {
+    text = alphabet.charAt(rest % 62) + text;
+    rest = Math.floor(rest / 62);
+  }
+  return text;
 }
 
-function base62(value: bigint, length: number): string {
+function base62(value: bigint): string {
   let text = '';
   for (let rest = value; rest > 0n; rest /= 62n) text = alphabet[Number(rest % 62n)] + text;
-  return text.padStart(length, '0');
+  return text.padStart(secretLength, '0');
 }

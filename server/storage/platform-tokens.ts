@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import type { ExchangeSubject } from '../domain/exchange-policy.ts';
 import type { Database, Executor } from './database.ts';
+import { joinCalls } from './joined-calls.ts';
 import { likeSubstring, type Page, type PageRequest, readPage, type SortKey } from './pages.ts';
 
 export type TokenStatus = 'active' | 'expired' | 'revoked';
@@ -72,20 +73,22 @@ const sortExpressions: Record<TokenSort, Pick<SortKey, 'expression' | 'type'>> =
   expires_at: { expression: 't.expires_at', type: 'timestamptz' },
 };
 
-// One look-up by the unique index on the digest; the rest are primary keys. Named, so PostgreSQL parses and plans it once a connection.
+// By the unique index on the digest; the rest are primary keys. Named, so PostgreSQL parses and plans it once a connection.
 const exchangeLookup = {
-  name: 'platform-token-by-digest',
-  text: `SELECT t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes, t.expires_at, t.revoked_at,
+  name: 'platform-tokens-by-digest',
+  text: `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
+      t.expires_at, t.revoked_at,
       (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
     JOIN users u ON u.id = t.user_id
     JOIN organizations o ON o.id = t.organization_id
     JOIN services s ON s.id = t.service_id
     LEFT JOIN memberships m ON m.organization_id = t.organization_id AND m.user_id = t.user_id
-    WHERE t.digest = $1`,
+    WHERE t.digest = ANY($1::bytea[])`,
 };
 
 interface LookupRow {
+  digest: string;
   id: string;
   organization_id: string;
   user_id: string;
@@ -103,25 +106,19 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
   const from = (executor: Executor) =>
     executor('platform_tokens as t').join('services as s', 's.id', 't.service_id');
 
+  const findForExchange = joinCalls<Buffer, ExchangeSubject | undefined>({
+    maximumKeys: 100,
+    maximumCalls: 2,
+    async load(digests) {
+      const { rows } = await lookups.query<LookupRow>({ ...exchangeLookup, values: [digests] });
+      const found = new Map(rows.map((row) => [row.digest, toExchangeSubject(row)]));
+      return digests.map((digest) => found.get(digest.toString('hex')));
+    },
+  });
+
   return {
     /** The present state of a presented token, by its SHA-256. */
-    async findForExchange(digest: Buffer): Promise<ExchangeSubject | undefined> {
-      const { rows } = await lookups.query<LookupRow>({ ...exchangeLookup, values: [digest] });
-      const row = rows[0];
-      return (
-        row && {
-          id: row.id,
-          organizationId: row.organization_id,
-          userId: row.user_id,
-          serviceId: row.service_id,
-          audience: row.audience,
-          scopes: row.scopes,
-          expiresAt: row.expires_at,
-          revokedAt: row.revoked_at,
-          active: row.active,
-        }
-      );
-    },
+    findForExchange,
 
     async find(
       id: string,
@@ -218,6 +215,20 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
         .select('t.id');
       return new Set(rows.map((row) => row.id));
     },
+  };
+}
+
+function toExchangeSubject(row: LookupRow): ExchangeSubject {
+  return {
+    id: row.id,
+    organizationId: row.organization_id,
+    userId: row.user_id,
+    serviceId: row.service_id,
+    audience: row.audience,
+    scopes: row.scopes,
+    expiresAt: row.expires_at,
+    revokedAt: row.revoked_at,
+    active: row.active,
   };
 }
 

@@ -1,0 +1,52 @@
+export interface JoinedCallsOptions<Key, Value> {
+  /** One call for many keys. @returns as many values, in the order of the keys */
+  readonly load: (keys: readonly Key[]) => Promise<readonly Value[]>;
+  /** Keys of one call. */
+  readonly maximumKeys: number;
+  /** Calls under way at once: one that hangs does not hold up the rest. */
+  readonly maximumCalls: number;
+}
+
+/**
+ * Joins what is asked within one turn of the event loop, or while all calls are under way, into one call. Nobody
+ * waits for a timer, nothing is kept, and a call never takes in a key that was asked after it began: what it reads
+ * is the state after the question.
+ */
+export function joinCalls<Key, Value>({
+  load,
+  maximumKeys,
+  maximumCalls,
+}: JoinedCallsOptions<Key, Value>): (key: Key) => Promise<Value> {
+  let waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
+  let calls = 0;
+  let scheduled = false;
+
+  function schedule(): void {
+    if (scheduled || waiting.length === 0 || calls >= maximumCalls) return;
+    scheduled = true;
+    // After all that this turn has read from its sockets; a microtask would come after the first of them.
+    setImmediate(send);
+  }
+
+  async function send(): Promise<void> {
+    scheduled = false;
+    const batch = waiting.slice(0, maximumKeys);
+    waiting = waiting.slice(maximumKeys);
+    calls += 1;
+    schedule();
+    try {
+      const values = await load(batch.map(({ key }) => key));
+      for (const [index, { resolve }] of batch.entries()) resolve(values[index] as Value);
+    } catch (error) {
+      for (const { reject } of batch) reject(error);
+    }
+    calls -= 1;
+    schedule();
+  }
+
+  return (key) =>
+    new Promise((resolve, reject) => {
+      waiting.push({ key, resolve, reject });
+      schedule();
+    });
+}

@@ -1,0 +1,75 @@
+import { setImmediate } from 'node:timers/promises';
+import { expect, it } from 'vitest';
+import { joinCalls } from '../../server/storage/joined-calls.ts';
+
+/** A loader whose calls are answered by hand. */
+function createLoader() {
+  const calls: { keys: readonly number[]; answer: () => void; fail: (error: Error) => void }[] = [];
+  const load = (keys: readonly number[]) =>
+    new Promise<string[]>((resolve, reject) => {
+      calls.push({ keys, answer: () => resolve(keys.map((key) => `value ${key}`)), fail: reject });
+    });
+  return { calls, load };
+}
+
+it('joins what one turn asks into one call, and gives each asker its own value', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const answers = Promise.all([find(1), find(2), find(1)]);
+  await setImmediate();
+  expect(calls.map(({ keys }) => keys)).toEqual([[1, 2, 1]]);
+  calls[0]?.answer();
+  expect(await answers).toEqual(['value 1', 'value 2', 'value 1']);
+});
+
+it('asks at once for one alone', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const answer = find(7);
+  await setImmediate();
+  calls[0]?.answer();
+  expect(await answer).toBe('value 7');
+});
+
+it('never adds to a call that is under way: its answer may be older than the question', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const first = find(1);
+  await setImmediate();
+  const second = find(1);
+  await setImmediate();
+  expect(calls).toHaveLength(2);
+  for (const call of calls) call.answer();
+  expect(await Promise.all([first, second])).toEqual(['value 1', 'value 1']);
+});
+
+it('bounds the keys of a call and the calls under way; what waits goes together', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 2 });
+  const answers = Promise.all([1, 2, 3, 4, 5].map(find));
+  await setImmediate();
+  await setImmediate();
+  expect(calls.map(({ keys }) => keys)).toEqual([
+    [1, 2],
+    [3, 4],
+  ]);
+  calls[0]?.answer();
+  await setImmediate();
+  await setImmediate();
+  expect(calls[2]?.keys).toEqual([5]);
+  calls[1]?.answer();
+  calls[2]?.answer();
+  expect(await answers).toHaveLength(5);
+});
+
+it('fails those of the failed call only, and goes on', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 1, maximumCalls: 1 });
+  const outcomes = Promise.allSettled([find(1), find(2)]);
+  await setImmediate();
+  calls[0]?.fail(new Error('lost'));
+  await setImmediate();
+  await setImmediate();
+  calls[1]?.answer();
+  expect((await outcomes).map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+});
