@@ -26,6 +26,8 @@ export const policy = Object.freeze({
   adminRequestBodyLimit: 64 * 1024,
   /** Exchanges and last-used stamps are written this often: what a crash may lose. */
   usageFlushIntervalMs: 500,
+  /** …or as soon as so many wait. */
+  usageBatchSize: 250,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,
   bcryptCost: 12,

@@ -30,16 +30,34 @@ export interface AuditFilter {
 
 const columns = `e.id, e.at, e.action, e.actor_type, e.actor_id, e.organization_id, e.token_id, e.target_id,
   host(e.ip) AS ip, e.user_agent, e.request_id, e.reason`;
-const insertBatch = 1000;
+const insertColumns: { name: string; type: string; value: (event: AuditEvent) => string | null }[] = [
+  { name: 'id', type: 'uuid', value: (event) => event.id },
+  { name: 'at', type: 'timestamptz', value: (event) => event.at.toISOString() },
+  { name: 'action', type: 'text', value: (event) => event.action },
+  { name: 'actor_type', type: 'text', value: (event) => event.actor.type },
+  { name: 'actor_id', type: 'text', value: (event) => event.actor.id },
+  { name: 'organization_id', type: 'uuid', value: (event) => event.organizationId },
+  { name: 'token_id', type: 'uuid', value: (event) => event.tokenId },
+  { name: 'target_id', type: 'text', value: (event) => event.targetId },
+  { name: 'ip', type: 'inet', value: (event) => event.ip },
+  { name: 'user_agent', type: 'text', value: (event) => event.userAgent },
+  { name: 'request_id', type: 'text', value: (event) => event.requestId },
+  { name: 'reason', type: 'text', value: (event) => event.reason },
+];
+const insertStatement = `INSERT INTO audit_events (${insertColumns.map(({ name }) => name).join(', ')})
+  SELECT * FROM unnest(${insertColumns.map(({ type }) => `?::${type}[]`).join(', ')})`;
 
 export type AuditEvents = ReturnType<typeof createAuditEvents>;
 
 export function createAuditEvents(knex: Knex) {
   return {
     async insert(events: readonly AuditEvent[], executor: Executor = knex): Promise<void> {
-      for (let start = 0; start < events.length; start += insertBatch) {
-        await executor('audit_events').insert(events.slice(start, start + insertBatch).map(toRow));
-      }
+      if (events.length === 0) return;
+      // A column is one array: a statement of constant length, whatever the number of events.
+      await executor.raw(
+        insertStatement,
+        insertColumns.map(({ value }) => events.map(value) as string[]),
+      );
     },
 
     list(visibility: Visibility, filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>> {
@@ -93,23 +111,6 @@ interface Row {
   user_agent: string | null;
   request_id: string | null;
   reason: string | null;
-}
-
-function toRow(event: AuditEvent): Row {
-  return {
-    id: event.id,
-    at: event.at,
-    action: event.action,
-    actor_type: event.actor.type,
-    actor_id: event.actor.id,
-    organization_id: event.organizationId,
-    token_id: event.tokenId,
-    target_id: event.targetId,
-    ip: event.ip,
-    user_agent: event.userAgent,
-    request_id: event.requestId,
-    reason: event.reason,
-  };
 }
 
 function toAuditEvent(row: Row): AuditEvent {

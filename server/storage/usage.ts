@@ -1,6 +1,10 @@
+import { randomBytes } from 'node:crypto';
 import type { Knex } from 'knex';
+import { v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
 import type { AuditEvent, AuditEvents } from './audit-events.ts';
+
+export type UsageEvent = Omit<AuditEvent, 'id'>;
 
 export interface UsageDeps {
   readonly knex: Knex;
@@ -14,24 +18,29 @@ export interface UsageDeps {
  * second. A crash loses at most what has not left yet; a lost database delays it, up to a bound.
  */
 export interface UsageRecorder {
-  /** @param event a `token.exchanged` event with a `tokenId` */
-  record(event: AuditEvent): void;
+  /** @param event a `token.exchanged` event with a `tokenId`; it gets its id when it is written */
+  record(event: UsageEvent): void;
   /** Writes what waits, and stops. */
   close(): Promise<void>;
 }
 
 export function createUsageRecorder({ knex, auditEvents, onError }: UsageDeps): UsageRecorder {
-  let waiting: AuditEvent[] = [];
-  let flushing: Promise<void> = Promise.resolve();
+  let waiting: UsageEvent[] = [];
+  let writing: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
   let dropped = 0;
 
-  async function write(batch: readonly AuditEvent[]): Promise<void> {
+  async function write(batch: readonly UsageEvent[]): Promise<void> {
     const last = new Map(batch.map((event) => [event.tokenId, event]));
     // Sorted, so that two instances that write the same tokens lock them in the same order.
     const used = [...last.values()].sort((a, b) => (String(a.tokenId) < String(b.tokenId) ? -1 : 1));
+    const random = randomBytes(16 * batch.length);
+    const events = batch.map((event, index) => ({
+      ...event,
+      id: uuidv7({ msecs: event.at.getTime(), random: random.subarray(16 * index, 16 * index + 16) }),
+    }));
     await knex.transaction(async (transaction) => {
-      await auditEvents.insert(batch, transaction);
+      await auditEvents.insert(events, transaction);
       await transaction.raw(
         `UPDATE platform_tokens t SET last_used_at = u.at, last_used_ip = u.ip
          FROM (SELECT t.id, n.at, n.ip FROM unnest(?::uuid[], ?::timestamptz[], ?::inet[]) AS n (id, at, ip)
@@ -60,23 +69,30 @@ export function createUsageRecorder({ knex, auditEvents, onError }: UsageDeps): 
     }
   }
 
+  /** One batch at a time; what failed waits for the timer with the rest. */
+  function start(): void {
+    clearTimeout(timer);
+    timer = undefined;
+    writing ??= flush().finally(() => {
+      writing = undefined;
+      if (waiting.length > 0) schedule();
+    });
+  }
+
   function schedule(): void {
-    timer ??= setTimeout(() => {
-      timer = undefined;
-      flushing = flushing.then(flush).then(() => {
-        if (waiting.length > 0) schedule();
-      });
-    }, policy.usageFlushIntervalMs).unref();
+    timer ??= setTimeout(start, policy.usageFlushIntervalMs).unref();
   }
 
   return {
     record(event) {
       waiting.push(event);
-      schedule();
+      // Many at once leave early: small batches hold up nothing, and what lives briefly costs little memory.
+      if (waiting.length === policy.usageBatchSize) start();
+      else schedule();
     },
     async close() {
+      await writing;
       clearTimeout(timer);
-      await flushing;
       await flush();
     },
   };

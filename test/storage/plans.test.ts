@@ -132,7 +132,6 @@ describe('none reads all of platform_tokens:', () => {
   it("the last use's write, which is a join on ids", async () => {
     const at = new Date();
     stores.usage.record({
-      id: uuidv7(),
       at,
       action: 'token.exchanged',
       actor: { type: 'token', id: row.id },

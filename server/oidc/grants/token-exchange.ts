@@ -1,5 +1,4 @@
 import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider';
-import { v7 as uuidv7 } from 'uuid';
 import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
 import { redact } from '../../domain/redaction.ts';
@@ -126,7 +125,6 @@ async function issue(
 function record(ctx: KoaContextWithOIDC, subject: ExchangeSubject, at: Date, usage: UsageRecorder): void {
   const userAgent = ctx.get('User-Agent');
   usage.record({
-    id: uuidv7(),
     at,
     action: 'token.exchanged',
     actor: { type: 'token', id: subject.id },
