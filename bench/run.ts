@@ -5,6 +5,7 @@ import { availableParallelism, cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
+import packageJson from '../package.json' with { type: 'json' };
 import { createDatabase } from '../server/storage/database.ts';
 import { startEmbedded } from '../server/storage/embedded.ts';
 import { migrate } from '../server/storage/migrations.ts';
@@ -25,6 +26,8 @@ const rampMs = 1_000;
 const settleMs = 1_500;
 const startLimitMs = 30_000;
 const stopLimitMs = 10_000;
+/** Node's flags of `npm start`: what is measured is what is run. */
+const productFlags = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
 
 interface Options {
   readonly seconds: number;
@@ -34,6 +37,8 @@ interface Options {
   readonly connections: number;
   readonly tokens: number;
   readonly json: boolean;
+  /** Directory for CPU profiles, one file a process. */
+  readonly profile: string | undefined;
 }
 
 interface Round extends LoadResult {
@@ -60,6 +65,7 @@ function readOptions(): Options {
       connections: { type: 'string', default: '16' },
       tokens: { type: 'string', default: '100000' },
       json: { type: 'boolean', default: false },
+      profile: { type: 'string' },
     },
   });
   const number = (name: 'seconds' | 'rounds' | 'warm-up' | 'connections' | 'tokens') => {
@@ -73,6 +79,7 @@ function readOptions(): Options {
     connections: number('connections'),
     tokens: number('tokens'),
     json: values.json,
+    profile: values.profile,
   };
 }
 
@@ -133,7 +140,8 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
     DATA_DIR: join(directory, 'server'),
   };
   const running: Running[] = [];
-  for (const name of candidates) running.push(await startCandidate(name, environment, directory, cleanup));
+  for (const name of candidates)
+    running.push(await startCandidate(name, environment, directory, cleanup, options.profile));
   await compareAnswers(running, String(tokens[0]));
 
   const load = { connections: options.connections, requests: tokens.map(toRequest), rampMs };
@@ -160,13 +168,17 @@ async function startCandidate(
   env: NodeJS.ProcessEnv,
   directory: string,
   cleanup: Cleanup,
+  profile: string | undefined,
 ): Promise<Running> {
   const log = await open(join(directory, `${name}.log`), 'w');
   const { PATH, TMPDIR, NODE_OPTIONS } = process.env;
   const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
     // Nothing else from outside: a LOG_LEVEL of the shell must not change what is measured.
     env: { PATH, TMPDIR, NODE_OPTIONS, ...env },
-    execArgv: [],
+    execArgv: [
+      ...(name === 'product' ? productFlags : []),
+      ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []),
+    ],
     stdio: ['ignore', log.fd, 'inherit', 'ipc'],
   });
   await log.close();

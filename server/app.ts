@@ -54,18 +54,19 @@ export function createApp(deps: AppDeps): Koa {
   app.use(securityHeaders({ tls }));
   app.use(errorMapper({ issuer, onUnexpected }));
   app.use(refuseNul);
-  app.use(metadata.root.routes());
 
   const mounted = new Koa();
-  for (const router of [health, metadata.mounted, admin]) {
-    mounted.use(router.routes());
-    mounted.use(router.allowedMethods());
-  }
+  // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
   mounted.use(at('/oauth/token', token));
   mounted.use(at('/oauth/token', anonymousClient()));
   const library = providerMiddleware(() => provider);
   mounted.use((ctx, next) => (providerPaths.test(ctx.path) ? library(ctx, next) : next()));
+  for (const router of [health, metadata.mounted, admin]) {
+    mounted.use(router.routes());
+    mounted.use(router.allowedMethods());
+  }
   app.use(mount(issuerUrl.pathname, mounted));
+  app.use(metadata.root.routes());
   return app;
 }
 

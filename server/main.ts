@@ -1,5 +1,5 @@
-import pino from 'pino';
 import { ConfigError, readConfig } from '../config/env.ts';
+import { createLogger } from './http/logger.ts';
 import { SigningKeyError } from './keys/signing-keys.ts';
 import { StartError, startServer } from './start.ts';
 import { EmbeddedPostgresError } from './storage/embedded.ts';
@@ -8,7 +8,7 @@ const expected = [ConfigError, StartError, SigningKeyError, EmbeddedPostgresErro
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  const logger = createLogger(config.logLevel);
   const server = await startServer(config, {
     logger,
     onLost(err) {

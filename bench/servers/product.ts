@@ -1,11 +1,11 @@
-import pino from 'pino';
 import { readConfig } from '../../config/env.ts';
+import { createLogger } from '../../server/http/logger.ts';
 import { startServer } from '../../server/start.ts';
 import { runCandidate } from './candidate.ts';
 
 /** Our server as server/main.ts runs it: configuration from the environment, the same logger on stdout (a file here). */
 await runCandidate(() => {
   const config = readConfig(process.env);
-  const logger = pino({ level: config.logLevel, base: null, timestamp: pino.stdTimeFunctions.isoTime });
+  const logger = createLogger(config.logLevel);
   return startServer(config, { logger, onLost: () => process.exit(1) });
 });

@@ -2,7 +2,7 @@ import Router from '@koa/router';
 import type { Context } from 'koa';
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
-import { BodyNotUtf8, BodyTooLarge, readBody } from '../http/body.ts';
+import { BodyError, readBody } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
 import { type Caller, insufficientScope } from './caller.ts';
 
@@ -126,10 +126,12 @@ async function readJson(ctx: Context): Promise<unknown> {
   try {
     return JSON.parse(await readBody(ctx.req, policy.adminRequestBodyLimit));
   } catch (error) {
-    if (error instanceof BodyTooLarge) throw new Problem({ status: 413, title: 'Content Too Large' });
-    if (error instanceof SyntaxError || error instanceof BodyNotUtf8) {
-      throw new Problem({ status: 400, title: 'Bad Request', detail: 'The body is not JSON.' });
+    if (error instanceof BodyError) {
+      const title = error.status === 413 ? 'Content Too Large' : 'Bad Request';
+      throw new Problem({ status: error.status, title, detail: error.message });
     }
+    if (error instanceof SyntaxError)
+      throw new Problem({ status: 400, title: 'Bad Request', detail: 'The body is not JSON.' });
     throw error;
   }
 }

@@ -1,6 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import type { Middleware } from 'koa';
 import type { Logger } from 'pino';
-import { v7 as uuidv7 } from 'uuid';
 import { redact } from '../domain/redaction.ts';
 import { clientAddress } from './client-address.ts';
 
@@ -20,7 +20,7 @@ export function requestLog(logger: Logger): Middleware {
   return async (ctx, next) => {
     const started = performance.now();
     const foreign = ctx.get('X-Request-Id');
-    const requestId = foreignRequestId.test(foreign) ? foreign : uuidv7();
+    const requestId = foreignRequestId.test(foreign) ? foreign : randomUUID();
     ctx.state.requestId = requestId;
     ctx.set('X-Request-Id', requestId);
     const write = (outcome: 'finished' | 'aborted') => {

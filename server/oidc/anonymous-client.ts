@@ -1,6 +1,6 @@
 import type { Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
-import { BodyNotUtf8, BodyTooLarge, readBody } from '../http/body.ts';
+import { BodyError, readBody } from '../http/body.ts';
 import { anonymousClientId } from './clients.ts';
 import { tokenExchangeGrant } from './metadata.ts';
 import { OAuthError } from './oauth-error.ts';
@@ -38,10 +38,9 @@ async function readForm(ctx: Parameters<Middleware>[0]): Promise<Form> {
   try {
     return parseForm(await readBody(ctx.req, policy.tokenRequestBodyLimit));
   } catch (error) {
-    if (error instanceof BodyTooLarge) throw new OAuthError(413, 'invalid_request', 'the body is too large');
-    if (error instanceof BodyNotUtf8 || error instanceof URIError) {
+    if (error instanceof BodyError) throw new OAuthError(error.status, 'invalid_request', error.message);
+    if (error instanceof URIError)
       throw new OAuthError(400, 'invalid_request', `the body is not valid ${formType}`);
-    }
     throw error;
   }
 }
