@@ -3,10 +3,11 @@ import mount from 'koa-mount';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { createAdminApi } from './admin/index.ts';
+import { refuseRepeatedAuthorization } from './http/authorization.ts';
 import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
-import { Problem } from './http/problem.ts';
 import { requestLog } from './http/request-log.ts';
+import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
 import type { Sealer } from './keys/sealing.ts';
 import type { KeySet } from './keys/signing-keys.ts';
@@ -44,7 +45,11 @@ export function createApp(deps: AppDeps): Koa {
   const token = tokenEndpoint({ issuer, onUnexpected });
 
   const app = createKoa(issuerUrl, config.trustProxy);
-  app.on('error', onUnexpected);
+  app.on('error', (err) => {
+    // What a request throws is answered by the error mapper; this way comes what happened to a connection.
+    if (isConnectionError(err)) logger.info({ err }, 'connection error');
+    else onUnexpected(err);
+  });
   app.use(requestLog(logger));
   app.use(async (ctx, next) => {
     // A connection that is kept alive would be cut under its next request.
@@ -53,14 +58,19 @@ export function createApp(deps: AppDeps): Koa {
   });
   app.use(securityHeaders({ tls }));
   app.use(errorMapper({ issuer, onUnexpected }));
-  app.use(refuseNul);
+  app.use(requestTarget);
 
   const mounted = new Koa();
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
   mounted.use(at('/oauth/token', token));
   mounted.use(at('/oauth/token', anonymousClient()));
   const library = providerMiddleware(() => provider);
-  mounted.use((ctx, next) => (providerPaths.test(ctx.path) ? library(ctx, next) : next()));
+  mounted.use(refuseRepeatedAuthorization);
+  mounted.use((ctx, next) => {
+    if (!providerPaths.test(ctx.path)) return next();
+    ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
+    return library(ctx, next);
+  });
   for (const router of [health, metadata.mounted, admin]) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
@@ -82,15 +92,14 @@ function createKoa(issuer: URL, trustProxy: boolean): Koa {
   return app;
 }
 
-/** PostgreSQL has no NUL in text, so no query could be asked with it. */
-const refuseNul: Middleware = async (ctx, next) => {
-  if (/%00/.test(ctx.url))
-    throw new Problem({ status: 400, title: 'Bad Request', detail: 'NUL in the URL.' });
-  await next();
-};
-
 // The library also answers other spellings (a trailing slash, capitals), past the checks that stand before these.
 const providerPaths = /^\/oauth\/(token|authorize(\/[\w-]+)?|logout(\/(confirm|success))?)$/;
+
+/** The client went away, or sent what is no HTTP (Node's HPE_ codes). */
+function isConnectionError(error: unknown): boolean {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' && /^(HPE_|ECONNRESET|EPIPE|ERR_STREAM_)/.test(code);
+}
 
 function at(path: string, middleware: Middleware): Middleware {
   return (ctx, next) => (ctx.path === path ? middleware(ctx, next) : next());

@@ -2,11 +2,14 @@
 const secrets =
   /[a-z][a-z0-9]{0,15}(?:_|%5f)[0-9A-Za-z]{40,}|eyJ[\w-]+(?:(?:\.|%2e)[\w-]*)+|(?:Basic|Bearer)(?:\s|%20|\+)+\S+/gi;
 
-/** Free text from a request (path, user agent) made fit for a log or the audit trail: no credential, no control characters, bounded. */
+/** Without what could be a credential; else as it was. */
+export function maskSecrets(text: string): string {
+  return text.replace(secrets, '[redacted]');
+}
+
+/** Free text from a request (a user agent) made fit for a log or the audit trail: no credential, no control characters, bounded. */
 export function redact(text: string, maximumLength = 256): string {
-  return text
-    .slice(0, 4096)
-    .replace(secrets, '[redacted]')
+  return maskSecrets(text.slice(0, 4096))
     .replace(/\p{Cc}/gu, ' ')
     .slice(0, maximumLength);
 }

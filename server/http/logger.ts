@@ -1,12 +1,30 @@
-import pino, { type Logger } from 'pino';
+import pino, { type DestinationStream, type Logger } from 'pino';
+import { maskSecrets } from '../domain/redaction.ts';
 
 /**
- * JSON lines on standard output. Lines leave together: 8 KiB of them, or what there is after a fifth of a second, at
- * once for `fatal`, and at the process's end. Only a `kill -9` loses some.
+ * JSON lines, by default on standard output. Lines leave together: 8 KiB of them, or what there is after a fifth of a
+ * second, at once for `fatal`, and at the process's end. Only a `kill -9` loses some.
  */
-export function createLogger(level: string): Logger {
+export function createLogger(level: string, destination: DestinationStream = standardOutput()): Logger {
   return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
-    pino.destination({ dest: 1, sync: false, minLength: 8192, periodicFlush: 200 }),
+    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: presentError } },
+    destination,
   );
+}
+
+function standardOutput(): DestinationStream {
+  return pino.destination({ dest: 1, sync: false, minLength: 8192, periodicFlush: 200 });
+}
+
+/** Named members only: Node's and PostgreSQL's errors carry whole requests (`rawPacket`, `input`) and rows (`detail`). */
+function presentError(error: unknown): unknown {
+  if (!(error instanceof Error)) return { message: typeof error };
+  const { code } = error as { code?: unknown };
+  return {
+    type: error.name,
+    message: maskSecrets(error.message.slice(0, 4096)),
+    ...(typeof code === 'string' ? { code } : {}),
+    stack: maskSecrets((error.stack ?? '').slice(0, 8192)),
+    ...(error.cause === undefined ? {} : { cause: presentError(error.cause) }),
+  };
 }

@@ -1,7 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Middleware } from 'koa';
 import type { Logger } from 'pino';
-import { redact } from '../domain/redaction.ts';
 import { clientAddress } from './client-address.ts';
 
 declare module 'koa' {
@@ -23,21 +22,22 @@ export function requestLog(logger: Logger): Middleware {
     const requestId = foreignRequestId.test(foreign) ? foreign : randomUUID();
     ctx.state.requestId = requestId;
     ctx.set('X-Request-Id', requestId);
-    const write = (outcome: 'finished' | 'aborted') => {
-      const status = ctx.res.statusCode;
+    const ip = clientAddress(ctx);
+    ctx.res.once('close', () => {
+      const aborted = !ctx.res.writableFinished;
       const line = {
         request_id: requestId,
         method: ctx.method,
-        route: ctx.state.route ?? redact(ctx.path),
-        status,
+        route: ctx.state.route ?? ctx._matchedRoute ?? 'unmatched',
+        // 499, as proxies write it: the client went away before it had an answer.
+        status: aborted && !ctx.res.headersSent ? 499 : ctx.res.statusCode,
         duration_ms: Math.round((performance.now() - started) * 100) / 100,
-        ip: clientAddress(ctx),
-        ...(outcome === 'aborted' ? { aborted: true } : {}),
+        ip,
+        ...(aborted ? { aborted } : {}),
       };
-      if (status >= 500) logger.error(line, 'request');
+      if (ctx.res.statusCode >= 500) logger.error(line, 'request');
       else logger.info(line, 'request');
-    };
-    ctx.res.once('close', () => write(ctx.res.writableFinished ? 'finished' : 'aborted'));
+    });
     await next();
   };
 }

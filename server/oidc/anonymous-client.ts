@@ -1,5 +1,7 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import type { Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
+import { repeatsAuthorization } from '../http/authorization.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { anonymousClientId } from './clients.ts';
 import { tokenExchangeGrant } from './metadata.ts';
@@ -9,7 +11,8 @@ type Form = Record<string, string | string[]>;
 
 const formType = 'application/x-www-form-urlencoded';
 const clientGrants = new Set(['client_credentials', 'authorization_code', 'refresh_token']);
-const credentialParameters = ['client_id', 'client_secret', 'client_assertion'] as const;
+// The library would read no more than 1,000, and leave the rest unchecked. No request needs a tenth of this.
+const maximumParameters = 100;
 
 /**
  * Reads the token request, and lets one without a client run as the public client `platform-tokens`: the library
@@ -18,8 +21,10 @@ const credentialParameters = ['client_id', 'client_secret', 'client_assertion'] 
 export function anonymousClient(): Middleware {
   return async (ctx, next) => {
     const form = await readForm(ctx);
+    refuseRepetition(form);
+    if (repeatsAuthorization(ctx.req)) throw invalidRequest('only one Authorization header is allowed');
     tolerateBearer(ctx, form);
-    checkCredentials(ctx.headers.authorization, form);
+    checkCredentials(ctx.headers, form);
     const anonymous = ctx.headers.authorization === undefined && form.client_id === undefined;
     if (anonymous) {
       if (typeof form.grant_type === 'string' && clientGrants.has(form.grant_type)) throw invalidClient();
@@ -33,25 +38,26 @@ export function anonymousClient(): Middleware {
 async function readForm(ctx: Parameters<Middleware>[0]): Promise<Form> {
   if (!ctx.is(formType)) {
     ctx.req.resume();
-    throw new OAuthError(400, 'invalid_request', `the body must be ${formType}`);
+    throw invalidRequest(`the body must be ${formType}`);
   }
   try {
     return parseForm(await readBody(ctx.req, policy.tokenRequestBodyLimit));
   } catch (error) {
     if (error instanceof BodyError) throw new OAuthError(error.status, 'invalid_request', error.message);
-    if (error instanceof URIError)
-      throw new OAuthError(400, 'invalid_request', `the body is not valid ${formType}`);
+    if (error instanceof URIError) throw invalidRequest(`the body is not valid ${formType}`);
     throw error;
   }
 }
 
 /**
  * RFC 6749 §3.2 and appendix B: a parameter without a value counts as omitted.
- * @throws URIError for broken percent-encoding
+ * @throws OAuthError for too many, URIError for broken percent-encoding
  */
 function parseForm(body: string): Form {
   const form: Form = Object.create(null);
-  for (const pair of body.split('&')) {
+  const pairs = body.split('&', maximumParameters + 1);
+  if (pairs.length > maximumParameters) throw invalidRequest('too many parameters');
+  for (const pair of pairs) {
     if (pair === '') continue;
     const at = pair.indexOf('=');
     const name = decode(at < 0 ? pair : pair.slice(0, at));
@@ -72,24 +78,32 @@ function tolerateBearer(ctx: Parameters<Middleware>[0], form: Form): void {
   if (bearer === undefined) return;
   if (form.grant_type !== tokenExchangeGrant) throw invalidClient();
   if (bearer !== form.subject_token) {
-    throw new OAuthError(400, 'invalid_request', 'the Authorization header and subject_token differ');
+    throw invalidRequest('the Authorization header and subject_token differ');
   }
   delete ctx.headers.authorization;
 }
 
-/** RFC 6749 §5.2: credentials that cannot be right are invalid_client, never an anonymous request. */
-function checkCredentials(authorization: string | undefined, form: Form): void {
-  if (credentialParameters.some((name) => Array.isArray(form[name]))) {
-    throw new OAuthError(400, 'invalid_request', 'client credentials must not be provided twice');
+/** RFC 6749 §3.2: parameters come once. Several targets are refused by the exchange, as invalid_target. */
+function refuseRepetition(form: Form): void {
+  const repeatable = form.grant_type === tokenExchangeGrant ? ['resource', 'audience'] : ['resource'];
+  for (const [name, value] of Object.entries(form)) {
+    if (Array.isArray(value) && !repeatable.includes(name))
+      throw invalidRequest('parameters must not be repeated');
   }
-  if (form.client_assertion !== undefined) throw invalidClient();
-  if (authorization === undefined) {
+}
+
+/** RFC 6749 §5.2: credentials that cannot be right are invalid_client, never an anonymous request. */
+function checkCredentials(headers: IncomingHttpHeaders, form: Form): void {
+  if (form.client_assertion !== undefined || form.client_assertion_type !== undefined) throw invalidClient();
+  if (headers.authorization === undefined) {
     if (form.client_secret !== undefined && form.client_id === undefined) throw invalidClient();
     return;
   }
-  const encoded = /^Basic +([A-Za-z0-9+/]+={0,2})$/i.exec(authorization)?.[1];
+  const encoded = /^Basic +([A-Za-z0-9+/]+={0,2})$/i.exec(headers.authorization)?.[1];
   const [, id, secret] = /^([^:]+):(.+)$/s.exec(Buffer.from(encoded ?? '', 'base64').toString()) ?? [];
   if (!isFormEncoded(id) || !isFormEncoded(secret)) throw invalidClient();
+  // RFC 9110 §11.4 allows several spaces, the library one.
+  headers.authorization = `Basic ${encoded}`;
 }
 
 /** RFC 6749 §2.3.1: both halves of Basic credentials are form-encoded. */
@@ -100,6 +114,10 @@ function isFormEncoded(text: string | undefined): boolean {
   } catch {
     return false;
   }
+}
+
+function invalidRequest(description: string): OAuthError {
+  return new OAuthError(400, 'invalid_request', description);
 }
 
 function invalidClient(): OAuthError {

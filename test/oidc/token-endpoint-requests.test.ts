@@ -121,15 +121,34 @@ describe('parameters', () => {
     await response.body?.cancel();
   });
 
-  it('that are unknown are ignored, also given twice', async () => {
+  it('that are unknown are ignored, whatever their names', async () => {
     const { token } = await harness.build.platformToken();
     const response = await postForm(
       harness.url,
-      `${encoded(token)}&x=1&x=2&__proto__=1&toString=1&constructor=2`,
+      `${encoded(token)}&x=1&__proto__=1&toString=1&constructor=2`,
     );
     expect(response.status).toBe(200);
     await response.body?.cancel();
   });
+
+  it.each(['x=1&x=2', 'client_assertion_type=a&client_assertion_type=b', '__proto__=1&__proto__=2'])(
+    'that are given twice are refused, known or not: %s',
+    async (twice) => {
+      const { token } = await harness.build.platformToken();
+      const response = postForm(harness.url, `${encoded(token)}&${twice}`);
+      expect(await refusal(response)).toEqual([400, 'invalid_request']);
+    },
+  );
+
+  it.each(['actor_token=x', 'client_secret=bad', 'scope=nothing', 'resource=https://elsewhere.example'])(
+    'are never read in part: %s behind 1,000 others',
+    async (last) => {
+      const { token } = await harness.build.platformToken();
+      const many = Array.from({ length: 1000 }, (_, index) => `p${index}=1`).join('&');
+      const response = postForm(harness.url, `${encoded(token)}&client_id=platform-tokens&${many}&${last}`);
+      expect(await refusal(response)).toEqual([400, 'invalid_request']);
+    },
+  );
 
   it('are form-decoded, names too', async () => {
     const { token } = await harness.build.platformToken();

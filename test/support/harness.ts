@@ -2,13 +2,13 @@ import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { importJWK, type JWTPayload, SignJWT } from 'jose';
-import pino from 'pino';
 import { v7 as uuidv7 } from 'uuid';
 import { inject } from 'vitest';
 import { type Config, readConfig } from '../../config/env.ts';
 import { createApp } from '../../server/app.ts';
 import { createClientSecret } from '../../server/domain/client-secret.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
+import { createLogger } from '../../server/http/logger.ts';
 import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
 import { type KeySet, loadKeySet } from '../../server/keys/signing-keys.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
@@ -105,7 +105,7 @@ export async function createHarness({ env = {} }: HarnessOptions = {}): Promise<
 }
 
 async function startInstance(config: Config, database: Database, lines: string[]) {
-  const logger = pino({ level: 'debug', base: null }, { write: (line: string) => void lines.push(line) });
+  const logger = createLogger('debug', { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
   const sealer = createSealer(config.keyEncryptionKeys);
   const clock = () => new Date();
