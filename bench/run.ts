@@ -118,9 +118,7 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   const embedded = await starting;
   const database = createDatabase({ connectionString: embedded.connectionString });
   // The filling may take longer than a request may.
-  const unlimited = new URL(embedded.connectionString);
-  unlimited.searchParams.set('statement_timeout', '0');
-  const filler = createDatabase({ connectionString: unlimited.href });
+  const filler = createDatabase({ connectionString: embedded.connectionString, limited: false });
   const poolSize = database.lookups.options.max;
   await migrate(filler.knex);
   say(`filling ${options.tokens} platform tokens`);

@@ -12,6 +12,8 @@ import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-ex
 import { adminAudience, scopesSupported } from './metadata.ts';
 import { SigningKey } from './signing-key.ts';
 
+const adminScopes = ['admin', 'tokens:read', 'tokens:write'];
+
 export interface ProviderDeps extends Omit<AdapterDeps, 'signingAlg'>, Omit<TokenExchangeDeps, 'keySet'> {
   readonly issuer: string;
   readonly keySet: KeySet;
@@ -81,10 +83,12 @@ function createConfiguration(deps: ProviderDeps): Configuration {
         // The admin API is the one resource of client_credentials and of the code flow.
         defaultResource: () => adminAudience(issuer),
         useGrantedResource: () => true,
-        getResourceServerInfo(_ctx, resource) {
+        getResourceServerInfo(_ctx, resource, client) {
           if (resource !== adminAudience(issuer)) throw new errors.InvalidTarget();
+          // The library takes a client without a scope for one without limits.
+          const allowed = new Set(client.scope?.split(' '));
           return {
-            scope: 'admin tokens:read tokens:write',
+            scope: adminScopes.filter((scope) => allowed.has(scope)).join(' '),
             audience: adminAudience(issuer),
             accessTokenFormat: 'jwt',
             jwt: { sign: { alg: keySet.alg as never } },

@@ -23,8 +23,14 @@ export function tokenEndpoint({ issuer, onUnexpected }: TokenEndpointDeps): Midd
     }
     // The library would answer a browser's Accept header with a page.
     ctx.headers.accept = 'application/json';
+    // The library would refuse every Origin, before authentication and with its name in the answer. There is no CORS
+    // here (browsers keep other origins from reading the answer), and a request of the same origin sends one too.
+    delete ctx.headers.origin;
     try {
       await next();
+      ctx.remove('Access-Control-Allow-Origin');
+      ctx.remove('Access-Control-Expose-Headers');
+      ctx.remove('Vary');
       correct(ctx);
     } catch (error) {
       writeError(ctx, toOAuthError(error, onUnexpected), issuer);
@@ -45,8 +51,10 @@ function correct(ctx: Context): void {
   }
   const { error, scope = '' } = (ctx.body ?? {}) as { error?: string; scope?: string };
   // RFC 6749 §5.2: invalid_scope; the library leaves out a scope that it does not know, and grants the rest.
-  if (ctx.status === 200 && grantType === 'client_credentials' && typeof params?.scope === 'string') {
+  if (ctx.status === 200 && grantType === 'client_credentials') {
     const granted = new Set(scope.split(' '));
+    // RFC 6749 §3.3: without a scope the request fails: a token for nothing would hide the mistake.
+    if (typeof params?.scope !== 'string') throw new OAuthError(400, 'invalid_scope', 'scope is missing');
     if (!params.scope.split(' ').every((wanted) => granted.has(wanted)))
       throw new OAuthError(400, 'invalid_scope', 'the client may not have this scope');
   }

@@ -18,23 +18,28 @@ export interface DatabaseOptions {
   readonly connectionString: string;
   readonly poolSize?: number;
   readonly lookupPoolSize?: number;
+  /** Whether statements end after a time, as those of a request must; migrations may take as long as they need. */
+  readonly limited?: boolean;
 }
 
 const acquireTimeout = 3_000;
-const statementTimeout = 10_000;
+const statementTimeout = 8_000;
+// Where PostgreSQL itself does not answer any more, its own timeout never comes.
+const queryTimeout = 9_000;
 
 /** Opens no connection by itself: the first query does. */
 export function createDatabase({
   connectionString,
   poolSize = 10,
   lookupPoolSize = 5,
+  limited = true,
 }: DatabaseOptions): Database {
   const connection = {
     connectionString,
     application_name: 'platform-tokens',
     connectionTimeoutMillis: acquireTimeout,
     keepAlive: true,
-    statement_timeout: statementTimeout,
+    ...(limited ? { statement_timeout: statementTimeout, query_timeout: queryTimeout } : {}),
   };
   const queries = knex({
     ...knexfile,
@@ -82,7 +87,7 @@ const unavailableCodes = new Set([
   '57P03', // cannot_connect_now
 ]);
 const unavailableMessages =
-  /Connection terminated|timeout exceeded|Timeout acquiring a connection|Query read timeout|Client has encountered a connection error|not queryable|Cannot use a pool after/i;
+  /Connection terminated|timeout (exceeded|expired)|Timeout acquiring a connection|Query read timeout|Client has encountered a connection error|not queryable|Cannot use a pool after/i;
 
 /** Whether the database could not answer (try later), as opposed to a fault of ours. Looks down the causes. */
 export function isDatabaseUnavailable(error: unknown): boolean {

@@ -276,8 +276,25 @@ describe('client_credentials', () => {
     const { id, secret } = await harness.build.client(['admin']);
     const hex = (text: string) => [...text].map((c) => `%${c.charCodeAt(0).toString(16)}`).join('');
     const encoded = Buffer.from(`${hex(id)}:${hex(secret)}`).toString('base64');
-    await success(postForm(harness.url, grant, { authorization: `Basic ${encoded}` }));
+    const form = { ...grant, scope: 'admin' };
+    await success(postForm(harness.url, form, { authorization: `Basic ${encoded}` }));
+    // RFC 9110 §11.4: any number of spaces.
+    await success(postForm(harness.url, form, { authorization: `basic   ${encoded}` }));
   });
+
+  it('refuses a request without a scope: a token for nothing would hide the mistake', async () => {
+    const { id, secret } = await harness.build.client(['admin']);
+    expect(await refusal(postForm(harness.url, grant, basic(id, secret)))).toEqual([400, 'invalid_scope']);
+  });
+
+  it.each(['admin', 'tokens:read', 'introspect', 'openid', 'admin tokens:write'])(
+    'gives a client without scopes none: %s',
+    async (scope) => {
+      const { id, secret } = await harness.build.client([]);
+      const response = postForm(harness.url, { ...grant, scope }, basic(id, secret));
+      expect(await refusal(response)).toEqual([400, 'invalid_scope']);
+    },
+  );
 
   it.each(['tokens:read', 'admin tokens:write', 'openid', 'introspect', 'marker', 'admin marker'])(
     'refuses the scope %j, which the client does not have',
@@ -333,5 +350,26 @@ describe('client_credentials', () => {
       400,
       'unauthorized_client',
     ]);
+  });
+});
+
+describe('an Origin header', () => {
+  it('changes nothing: not the answer, not its headers', async () => {
+    const { token } = await harness.build.platformToken();
+    for (const origin of ['https://evil.example', harness.issuer, 'null', token, '<script>']) {
+      const response = await exchange(harness.url, token, {}, { origin });
+      expect(response.status).toBe(200);
+      expect([...response.headers.keys()].filter((name) => /^access-control|^vary$/.test(name))).toEqual([]);
+      await response.body?.cancel();
+    }
+  });
+
+  it('does not come before client authentication', async () => {
+    const { id } = await harness.build.client(['admin']);
+    for (const client_id of [id, 'nobody']) {
+      const form = { grant_type: 'refresh_token', refresh_token: 'x', client_id, client_secret: 'wrong' };
+      const response = postForm(harness.url, form, { origin: 'https://evil.example' });
+      expect(await refusal(response)).toEqual([401, 'invalid_client']);
+    }
   });
 });

@@ -20,6 +20,7 @@ const lines: string[] = [];
 
 async function createDoor(target: URL) {
   const sockets = new Set<Socket>();
+  let stalled = false;
   const forward = (incoming: Socket) => {
     const outgoing = connect(Number(target.port), target.hostname);
     for (const socket of [incoming, outgoing]) {
@@ -32,6 +33,7 @@ async function createDoor(target: URL) {
       });
     }
     incoming.pipe(outgoing).pipe(incoming);
+    if (stalled) for (const socket of [incoming, outgoing]) socket.pause();
   };
   let server: Server;
   const open = async (port: number) => {
@@ -43,6 +45,15 @@ async function createDoor(target: URL) {
   return {
     port,
     open: () => open(port),
+    /** Connections stay and new ones are taken, but nothing passes: a database that is stopped, not gone. */
+    stall() {
+      stalled = true;
+      for (const socket of sockets) socket.pause();
+    },
+    release() {
+      stalled = false;
+      for (const socket of sockets) socket.resume();
+    },
     async shut() {
       const closed = new Promise((resolve) => server.close(resolve));
       for (const socket of sockets) socket.destroy();
@@ -174,3 +185,28 @@ it('the exchange whose usage could not be written during the outage is in the au
     harness.database.knex('audit_events').where({ action: 'token.exchanged' }).select('id');
   await expect.poll(async () => (await events()).length, { timeout: 10_000 }).toBeGreaterThanOrEqual(2);
 });
+
+it('everything that needs a database that does not answer is 503 within seconds, and recovers', async () => {
+  const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`;
+  const ask = () => [
+    ...Array.from({ length: 12 }, () => exchange(url, token)),
+    ...Array.from({ length: 12 }, () =>
+      postForm(url, { grant_type: 'client_credentials', scope: 'admin' }, { authorization }),
+    ),
+    ...Array.from({ length: 12 }, () =>
+      fetch(`${url}/admin/tokens`, { headers: { authorization: `Bearer ${jwt}` } }),
+    ),
+  ];
+  const statuses = async () =>
+    new Set(
+      (await Promise.all(ask())).map((response) => {
+        void response.body?.cancel();
+        return response.status;
+      }),
+    );
+  expect(await statuses()).toEqual(new Set([200]));
+  door.stall();
+  expect(await statuses()).toEqual(new Set([503]));
+  door.release();
+  await expect.poll(statuses, { timeout: 10_000 }).toEqual(new Set([200]));
+}, 40_000);
