@@ -102,6 +102,18 @@ export function isDatabaseUnavailable(error: unknown): boolean {
   return false;
 }
 
+/** What keeps the database away, for an operator: never the URL, which holds a password. */
+export function describeUnavailable(error: unknown): string {
+  const { message, code } = error as { message?: string; code?: string };
+  return message || String(code);
+}
+
+/** Whether PostgreSQL refuses the row itself: the same statement would fail again (class 22 and 23 of its codes). */
+export function isRefusedData(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' && /^2[23]/.test(code);
+}
+
 /** The constraint that a write broke, by its name; undefined for every other error. */
 export function violatedConstraint(error: unknown): string | undefined {
   const { code, constraint } = (error ?? {}) as { code?: unknown; constraint?: unknown };

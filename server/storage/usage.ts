@@ -3,6 +3,7 @@ import type { Knex } from 'knex';
 import { v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
 import type { AuditEvent, AuditEvents } from './audit-events.ts';
+import { isRefusedData } from './database.ts';
 
 export type UsageEvent = Omit<AuditEvent, 'id'>;
 
@@ -62,11 +63,34 @@ export function createUsageRecorder({ knex, auditEvents, onError }: UsageDeps): 
     try {
       await write(batch);
     } catch (error) {
-      const all = batch.concat(waiting);
-      waiting = all.slice(-policy.usageBufferLimit);
-      dropped += all.length - waiting.length;
-      onError(error, waiting.length, dropped);
+      if (isRefusedData(error) && batch.length > 1) await writeSingly(batch);
+      else if (isRefusedData(error)) drop(error);
+      else keep(batch, error);
     }
+  }
+
+  /** One event that PostgreSQL refuses must not take the others of its batch along, now or at the next try. */
+  async function writeSingly(batch: readonly UsageEvent[]): Promise<void> {
+    for (const [index, event] of batch.entries()) {
+      try {
+        await write([event]);
+      } catch (error) {
+        if (!isRefusedData(error)) return keep(batch.slice(index), error);
+        drop(error);
+      }
+    }
+  }
+
+  function drop(error: unknown): void {
+    dropped += 1;
+    onError(error, waiting.length, dropped);
+  }
+
+  function keep(batch: readonly UsageEvent[], error: unknown): void {
+    const all = batch.concat(waiting);
+    waiting = all.slice(-policy.usageBufferLimit);
+    dropped += all.length - waiting.length;
+    onError(error, waiting.length, dropped);
   }
 
   /** One batch at a time; what failed waits for the timer with the rest. */

@@ -76,6 +76,17 @@ describe('the usage recorder', () => {
     expect((await harness.stores.platformTokens.find(id, { all: true }))?.lastUsedIp).toBe('2001:db8::1');
   });
 
+  it('drops an event that PostgreSQL refuses, and writes all others of its batch', async () => {
+    const { usage, errors } = recorder();
+    const { id } = await harness.build.platformToken();
+    usage.record(event(id));
+    usage.record(event(id, { ip: 'fe80::1%eth0' }));
+    usage.record(event(id));
+    await usage.close();
+    expect(await recorded(id)).toBe(2);
+    expect(errors).toEqual([[expect.objectContaining({ code: '22P02' }), 0, 1]]);
+  });
+
   it('never sets the last use back', async () => {
     const { id } = await harness.build.platformToken();
     const at = new Date();
@@ -299,11 +310,24 @@ describe('migrations', () => {
     withEmptyDatabase(async (open) => {
       const { knex } = open();
       expect(await pendingMigrations(knex)).toContain('20261124000000_core.ts');
+      // Looking changes nothing.
+      const { rows } = await knex.raw("SELECT FROM pg_tables WHERE schemaname = 'public'");
+      expect(rows).toEqual([]);
+      await knex.migrate.list();
       await knex('knex_migrations_lock').update({ is_locked: 1 });
       await migrate(knex);
       expect(await pendingMigrations(knex)).toEqual([]);
       await migrate(knex);
       expect(await pendingMigrations(knex)).toEqual([]);
       expect((await knex('knex_migrations_lock')).map(({ is_locked }) => is_locked)).toEqual([0]);
+    }));
+
+  it('of a newer release are no reason to stop an older one', () =>
+    withEmptyDatabase(async (open) => {
+      const { knex } = open();
+      await migrate(knex);
+      await knex('knex_migrations').insert({ name: '29990101000000_later.ts', batch: 2 });
+      expect(await pendingMigrations(knex)).toEqual([]);
+      await migrate(knex);
     }));
 });
