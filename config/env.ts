@@ -74,7 +74,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     production,
     host: get('HOST') ?? (production ? '0.0.0.0' : '127.0.0.1'),
     port,
-    issuer: readIssuer(get('ISSUER') ?? `http://localhost:${port}`, production, fault),
+    issuer: readIssuer(get('ISSUER') ?? defaultIssuer(port, fault), production, fault),
     databaseUrl,
     dataDir: resolve(get('DATA_DIR') ?? './.data'),
     keyEncryptionKeys: readKeys(get('KEY_ENCRYPTION_KEY'), get('DATABASE_URL') !== undefined, fault),
@@ -112,6 +112,11 @@ function readWorkers(value: string | undefined, fault: Fault): number | 'auto' {
   if (/^[1-9]\d{0,2}$/.test(value)) return Number(value);
   fault('WORKERS', 'must be a number from 1 to 999, or auto');
   return 1;
+}
+
+function defaultIssuer(port: number, fault: Fault): string {
+  if (port === 0) fault('ISSUER', 'is required with PORT=0');
+  return new URL(`http://localhost:${port}`).origin;
 }
 
 function readIssuer(value: string, production: boolean, fault: Fault): string {

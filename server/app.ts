@@ -10,7 +10,7 @@ import { requestLog } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
 import type { Sealer } from './keys/sealing.ts';
-import type { KeySet } from './keys/signing-keys.ts';
+import { type KeySet, signingKeyFaults } from './keys/signing-keys.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
@@ -40,7 +40,11 @@ export function createApp(deps: AppDeps): Koa {
 
   const provider = createProvider({ ...stores, issuer, keySet, sealer, subjectTokenTypes, clock });
   const metadata = metadataRoutes({ issuer, signingAlg, keySet: () => keySet });
-  const health = healthRoutes({ stopping, faults: () => database.faults() });
+  const faults = async () => {
+    const reasons = await database.faults();
+    return reasons.length > 0 ? reasons : signingKeyFaults(stores.signingKeys, keySet);
+  };
+  const health = healthRoutes({ stopping, faults });
   const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet: () => keySet });
   const token = tokenEndpoint({ issuer, onUnexpected });
 

@@ -1,10 +1,11 @@
 import { ConfigError, readConfig } from '../config/env.ts';
 import { createLogger } from './http/logger.ts';
 import { SigningKeyError } from './keys/signing-keys.ts';
+import { SecretsError } from './secrets.ts';
 import { StartError, startServer } from './start.ts';
 import { EmbeddedPostgresError } from './storage/embedded.ts';
 
-const expected = [ConfigError, StartError, SigningKeyError, EmbeddedPostgresError];
+const expected = [ConfigError, StartError, SecretsError, SigningKeyError, EmbeddedPostgresError];
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);

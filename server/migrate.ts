@@ -1,6 +1,6 @@
 import { readConfig } from '../config/env.ts';
 import { seed } from '../seeds/demonstration.ts';
-import { createDatabase } from './storage/database.ts';
+import { createDatabase, describeUnavailable } from './storage/database.ts';
 import { startEmbedded } from './storage/embedded.ts';
 import { migrate } from './storage/migrations.ts';
 
@@ -12,6 +12,7 @@ async function main(): Promise<void> {
   const embedded = config.databaseUrl ? undefined : await startEmbedded({ dataDir: config.dataDir });
   const database = createDatabase({
     connectionString: config.databaseUrl ?? String(embedded?.connectionString),
+    limited: false,
   });
   try {
     await migrate(database.knex);
@@ -24,6 +25,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${(error as Error).message}\n`);
+  process.stderr.write(`${describeUnavailable(error)}\n`);
   process.exit(1);
 });

@@ -1,18 +1,30 @@
-import { createServer, type Server } from 'node:http';
+import {
+  createServer,
+  type IncomingMessage,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
+import { demonstration } from '../seeds/demonstration.ts';
 import { createApp } from './app.ts';
 import { createAdminClient, createDemonstration } from './first-start.ts';
 import { createSealer } from './keys/sealing.ts';
 import { loadKeySet } from './keys/signing-keys.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
-import { createDatabase, type Database } from './storage/database.ts';
-import { startEmbedded } from './storage/embedded.ts';
+import {
+  createDatabase,
+  type Database,
+  describeUnavailable,
+  isDatabaseUnavailable,
+} from './storage/database.ts';
+import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
-import { createStores } from './storage/stores.ts';
+import { createStores, type Stores } from './storage/stores.ts';
 
 /** The server cannot start for a reason that an operator can mend; the message says how. */
 export class StartError extends Error {}
@@ -36,42 +48,43 @@ export async function startServer(
     onLost,
   }: { logger: Logger; clock?: () => Date; onLost: (error: Error) => void },
 ): Promise<RunningServer> {
-  const embedded = config.databaseUrl
-    ? undefined
-    : await startEmbedded({
-        dataDir: config.dataDir,
-        onLost,
-        log: (message, details) => logger.info({ ...details }, message),
-      });
-  const database = createDatabase({
-    connectionString: config.databaseUrl ?? String(embedded?.connectionString),
-  });
-  const stores = createStores(database, (err, waiting, dropped) =>
-    logger.error({ err, waiting, dropped }, 'exchanges could not be recorded yet'),
-  );
+  // The port before anything is made: what a first start makes is shown once, and must not be made in vain.
+  let handle: RequestListener = notReady;
+  const server = createServer((request, response) => handle(request, response));
+  // Slow clients are cut: RFC 9110 leaves it to the server.
+  server.headersTimeout = 10_000;
+  server.requestTimeout = 30_000;
+  await listen(server, config);
+
+  let embedded: EmbeddedPostgres | undefined;
+  let database: Database | undefined;
+  let stores: Stores | undefined;
   const release = async () => {
-    await stores.usage.close();
-    await database.close();
+    await drain(server);
+    await stores?.usage.close();
+    await database?.close();
     await embedded?.stop();
   };
-
   try {
-    await prepareSchema(config, database);
-    const deps = { config, database, stores, clock };
-    const demonstration = embedded ? await createDemonstration(deps) : undefined;
-    const adminSecret = await createAdminClient(deps);
-    const keys =
-      config.keyEncryptionKeys.length > 0
-        ? config.keyEncryptionKeys
-        : [await readOrCreateKeyEncryptionKey(config.dataDir)];
-    const sealer = createSealer(keys);
+    if (!config.databaseUrl) {
+      const log = (message: string, details?: object) => logger.info({ ...details }, message);
+      embedded = await startEmbedded({ dataDir: config.dataDir, onLost, log });
+    }
+    const connectionString = config.databaseUrl ?? String(embedded?.connectionString);
+    database = createDatabase({ connectionString });
+    stores = createStores(database, (err, waiting, dropped) =>
+      logger.error({ err, waiting, dropped }, 'exchanges could not be recorded yet'),
+    );
+
+    await prepareSchema(config, database, connectionString);
+    await refuseDevelopmentSeeds(config, stores);
+    const sealer = createSealer(await keyEncryptionKeys(config, stores));
     const keySet = await loadKeySet({
       signingKeys: stores.signingKeys,
       sealer,
       alg: config.signingAlg,
       clock,
     });
-
     let stopping = false;
     const app = createApp({
       config,
@@ -83,24 +96,26 @@ export async function startServer(
       clock,
       stopping: () => stopping,
     });
-    const server = createServer(app.callback());
-    // Slow clients are cut: RFC 9110 leaves it to the server.
-    server.headersTimeout = 10_000;
-    server.requestTimeout = 30_000;
-    await listen(server, config);
+    const { artifacts } = stores;
     const sweep = setInterval(() => {
-      stores.artifacts.deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
+      artifacts.deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 
+    const deps = { config, database, stores, clock };
+    const adminSecret = await createAdminClient(deps);
+    if (!(await stores.clients.find(config.adminClientId))) {
+      logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
+    }
+    const shown = embedded ? await createDemonstration(deps) : undefined;
+    handle = app.callback();
     return {
       port: (server.address() as AddressInfo).port,
-      banner: banner(config, demonstration, adminSecret),
+      banner: banner(config, shown, adminSecret),
       async close() {
         stopping = true;
         // Readiness says so first; what is on its way is still served.
         await setTimeout(policy.drainDelayMs);
         clearInterval(sweep);
-        await drain(server);
         await release();
       },
     };
@@ -110,13 +125,46 @@ export async function startServer(
   }
 }
 
-async function prepareSchema(config: Config, { knex }: Database): Promise<void> {
-  if (!config.databaseUrl || config.migrateOnStart) return migrate(knex);
-  const pending = await pendingMigrations(knex);
-  if (pending.length > 0) {
+/** While the server comes up. */
+function notReady(request: IncomingMessage, response: ServerResponse): void {
+  request.resume();
+  response.writeHead(503, { 'Content-Type': 'application/json', 'Retry-After': String(policy.retryAfter) });
+  response.end('{"status":"unavailable","reasons":["starting"]}');
+}
+
+async function keyEncryptionKeys(config: Config, { signingKeys }: Stores): Promise<readonly Buffer[]> {
+  if (config.keyEncryptionKeys.length > 0) return config.keyEncryptionKeys;
+  const signingKeyIds = async () => (await signingKeys.list()).map(({ kid }) => kid);
+  return [await readOrCreateKeyEncryptionKey({ dataDir: config.dataDir, signingKeyIds })];
+}
+
+async function refuseDevelopmentSeeds(config: Config, { organizations }: Stores): Promise<void> {
+  if (config.production && (await organizations.find(demonstration.organizationId))) {
+    throw new StartError('the database of DATABASE_URL holds the demonstration seeds: not in production');
+  }
+}
+
+async function prepareSchema(config: Config, { knex }: Database, connectionString: string): Promise<void> {
+  let pending: string[];
+  try {
+    pending = await pendingMigrations(knex);
+  } catch (cause) {
+    if (!isDatabaseUnavailable(cause)) throw cause;
+    throw new StartError(`the database of DATABASE_URL cannot be used: ${describeUnavailable(cause)}`, {
+      cause,
+    });
+  }
+  if (pending.length === 0) return;
+  if (config.databaseUrl && !config.migrateOnStart) {
     throw new StartError(
       `the database schema is behind by ${pending.length} migration(s), from ${pending[0]}: run "npm run migrate", or set MIGRATE_ON_START=true`,
     );
+  }
+  const unlimited = createDatabase({ connectionString, limited: false });
+  try {
+    await migrate(unlimited.knex);
+  } finally {
+    await unlimited.close();
   }
 }
 
@@ -142,12 +190,13 @@ function drain(server: Server): Promise<void> {
   });
 }
 
-function banner(config: Config, demonstration: string | undefined, adminSecret: string | undefined): string {
+function banner(config: Config, shown: string | undefined, adminSecret: string | undefined): string {
   return [
     '',
     `Platform Tokens  ${config.issuer}`,
     ...(adminSecret ? [`Admin client  ${config.adminClientId}  secret ${adminSecret}`] : []),
-    ...(demonstration ? [demonstration, 'These secrets are shown this once.'] : []),
+    ...(shown ? [shown] : []),
+    ...(shown || adminSecret ? ['These secrets are shown this once.'] : []),
     '',
   ].join('\n');
 }

@@ -1,11 +1,12 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, rm, stat } from 'node:fs/promises';
+import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { seed } from '../seeds/demonstration.ts';
 import { createDatabase } from '../server/storage/database.ts';
 import { migrate } from '../server/storage/migrations.ts';
 import { createTestDatabase, exchange, kek, postForm } from './support/harness.ts';
@@ -47,8 +48,11 @@ interface Started {
   readonly output: () => string;
 }
 
-function launch(env: NodeJS.ProcessEnv): { child: ChildProcess; output: () => string } {
-  const child = spawn(process.execPath, ['server/main.ts'], {
+function launch(
+  env: NodeJS.ProcessEnv,
+  program = ['server/main.ts'],
+): { child: ChildProcess; output: () => string } {
+  const child = spawn(process.execPath, program, {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: dataDir, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
@@ -96,6 +100,54 @@ describe('with the embedded database', () => {
     expect(second.output()).not.toMatch(/ptk_|secret|password/);
     expect(await stop(second)).toBe(0);
   });
+
+  it('makes nothing where the port is taken, so that the next start has its secrets to show', {
+    timeout: 60_000,
+  }, async () => {
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    const { port } = taken.address() as AddressInfo;
+    const refused = launch({ PORT: String(port) });
+    expect((await once(refused.child, 'exit'))[0]).toBe(1);
+    expect(refused.output()).toContain('the port is taken');
+    await expect(stat(dataDir)).rejects.toThrow('ENOENT');
+    taken.close();
+    const server = await start({ PORT: String(port) });
+    const token = printed(server.output(), /subject_token=(\S+)/);
+    expect((await exchange(server.url, token)).status).toBe(200);
+    expect(printed(server.output(), /password (\S+)/)).toHaveLength(16);
+  });
+
+  it('shows its secrets at the first start after npm run seed too', { timeout: 60_000 }, async () => {
+    const seeding = launch({}, ['server/migrate.ts', '--seed']);
+    expect((await once(seeding.child, 'exit'))[0]).toBe(0);
+    const server = await start();
+    expect(printed(server.output(), /password (\S+)/)).toHaveLength(16);
+    expect(server.output()).toContain('shown this once');
+    const token = printed(server.output(), /subject_token=(\S+)/);
+    expect((await exchange(server.url, token)).status).toBe(200);
+  });
+
+  it.each([
+    ['lost', undefined, /key-encryption-key is missing, and the signing keys \S+ were sealed with it/],
+    ['empty', '', /key-encryption-key does not hold a 32-byte key/],
+  ])(
+    'refuses to start with its key %s, and makes no new one',
+    {
+      timeout: 60_000,
+    },
+    async (_what, text, message) => {
+      await stop(await start());
+      const path = join(dataDir, 'key-encryption-key');
+      if (text === undefined) await rm(path);
+      else await writeFile(path, text);
+      const refused = launch({ PORT: String(await freePort()) });
+      expect((await once(refused.child, 'exit'))[0]).toBe(1);
+      expect(refused.output()).toMatch(message);
+      expect(refused.output()).not.toMatch(/^\s+at /m);
+      expect(await readFile(path, 'utf8').catch(() => undefined)).toBe(text);
+    },
+  );
 
   it('keeps its secrets for its owner', { timeout: 60_000 }, async () => {
     const server = await start();
@@ -208,6 +260,58 @@ describe('with DATABASE_URL', () => {
     expect(refused.output()).toContain('npm run migrate');
     const server = await start({ ...env(url), MIGRATE_ON_START: 'true' });
     expect(await stop(server)).toBe(0);
+    await drop();
+  });
+
+  it('refuses production on a database with the development seeds', { timeout: 30_000 }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    await database.knex.transaction(seed);
+    const production = { ...env(url), NODE_ENV: 'production', ISSUER: 'https://id.example.com' };
+    const refused = launch({ ...production, HOST: '127.0.0.1', PORT: String(await freePort()) });
+    expect((await once(refused.child, 'exit'))[0]).toBe(1);
+    expect(refused.output()).toContain('demonstration seeds');
+    await drop();
+  });
+
+  it('says so where nobody could administer it', { timeout: 30_000 }, async () => {
+    const { url, drop } = await createTestDatabase();
+    const server = await start(env(url));
+    await expect.poll(server.output).toContain('set ADMIN_CLIENT_SECRET');
+    await stop(server);
+    await drop();
+  });
+
+  it.each([
+    ['refuses the connection', (url: URL) => (url.port = '1')],
+    ['is not there', (url: URL) => (url.pathname = '/nowhere')],
+    ['does not know the password', (url: URL) => (url.password = 'not-the-password')],
+    ['has no such host', (url: URL) => (url.hostname = 'nowhere.invalid')],
+  ])(
+    'says in one line that the database %s, never the password',
+    { timeout: 30_000 },
+    async (_how, spoil) => {
+      const { url, drop } = await createTestDatabase();
+      const spoilt = new URL(url);
+      spoil(spoilt);
+      const refused = launch({ ...env(spoilt.href), PORT: String(await freePort()) });
+      expect((await once(refused.child, 'exit'))[0]).toBe(1);
+      expect(refused.output()).toMatch(/^the database of DATABASE_URL cannot be used: .+\n$/m);
+      expect(refused.output()).not.toMatch(/^\s+at /m);
+      expect(refused.output()).not.toContain(spoilt.password);
+      await drop();
+    },
+  );
+
+  it('is not ready once its signing key is gone from the database', { timeout: 30_000 }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    const server = await start(env(url));
+    await database.knex('signing_keys').delete();
+    const ready = await fetch(`${server.url}/health/ready`);
+    expect([ready.status, await ready.json()]).toEqual([
+      503,
+      { status: 'unavailable', reasons: ['signing_keys'] },
+    ]);
+    await stop(server);
     await drop();
   });
 

@@ -40,6 +40,11 @@ export async function loadKeySet({ signingKeys, sealer, alg, clock }: KeySetDeps
   return createKeySet(alg, await Promise.all(stored.toReversed().map((key) => openSigningKey(key, sealer))));
 }
 
+/** What keeps the keys from serving, for `/health/ready`: the one that signs must still be in the database. */
+export async function signingKeyFaults(signingKeys: SigningKeys, keySet: KeySet): Promise<string[]> {
+  return (await signingKeys.has(String(keySet.publicJwks[0]?.kid))) ? [] : ['signing_keys'];
+}
+
 export async function createSigningKey(
   alg: SigningAlg,
   sealer: Sealer,

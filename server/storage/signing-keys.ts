@@ -36,6 +36,10 @@ export function createSigningKeys(knex: Knex) {
   return {
     list,
 
+    async has(kid: string): Promise<boolean> {
+      return (await knex('signing_keys').where({ kid }).first('kid')) !== undefined;
+    },
+
     /** The keys; where there are none, the one that `create` makes. Instances that start at once agree on one. */
     listOrInsert(create: () => Promise<StoredSigningKey>): Promise<StoredSigningKey[]> {
       return knex.transaction(async (transaction) => {

@@ -65,6 +65,11 @@ describe('readConfig', () => {
     expect(faults({ ISSUER: issuer })).toEqual(['ISSUER']),
   );
 
+  it("refuses a port of the system's choice without an issuer: nobody could name one before", () => {
+    expect(faults({ PORT: '0' })).toEqual(['ISSUER']);
+    expect(faults({ PORT: '0', ISSUER: 'http://localhost:4000' })).toEqual([]);
+  });
+
   it('has the defaults of the contract', () => {
     expect(readConfig({})).toMatchObject({
       port: 3000,
@@ -83,6 +88,7 @@ describe('readConfig', () => {
     });
     expect(readConfig(production).host).toBe('0.0.0.0');
     expect(readConfig({ PORT: '4000' }).issuer).toBe('http://localhost:4000');
+    expect(readConfig({ PORT: '80' }).issuer).toBe('http://localhost');
   });
 
   it('takes an issuer with a path and several key encryption keys', () => {
