@@ -49,6 +49,8 @@ export function createApp(deps: AppDeps): Koa {
   const token = tokenEndpoint({ issuer, onUnexpected });
 
   const app = createKoa(issuerUrl, config.trustProxy);
+  // The provider signs its cookies with the keys of the application that it runs in.
+  app.keys = [...sealer.cookieKeys];
   app.on('error', (err) => {
     // What a request throws is answered by the error mapper; this way comes what happened to a connection.
     if (isConnectionError(err)) logger.info({ err }, 'connection error');

@@ -70,13 +70,18 @@ export function createArtifacts(knex: Knex) {
       await knex('oidc_artifacts').where({ grant_digest: grantDigest }).delete();
     },
 
-    /** In bounded batches, so that a sweep never holds many rows at once. */
+    /** In bounded batches, so that a sweep never holds many rows at once, until none is left. */
     async deleteExpired(now: Date, batch = 1000): Promise<number> {
       const expired = knex('oidc_artifacts')
         .where('expires_at', '<=', now)
         .limit(batch)
         .select('kind', 'id_digest');
-      return knex('oidc_artifacts').whereIn(['kind', 'id_digest'], expired).delete();
+      let total = 0;
+      for (;;) {
+        const deleted = await knex('oidc_artifacts').whereIn(['kind', 'id_digest'], expired.clone()).delete();
+        total += deleted;
+        if (deleted < batch) return total;
+      }
     },
   };
 }

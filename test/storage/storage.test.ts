@@ -180,10 +180,7 @@ describe('artifacts', () => {
         expiresAt: new Date(0),
       });
     }
-    expect([
-      await artifacts.deleteExpired(new Date(), 3),
-      await artifacts.deleteExpired(new Date(), 3),
-    ]).toEqual([3, 2]);
+    expect(await artifacts.deleteExpired(new Date(), 3)).toBe(5);
     await artifacts.deleteByGrant(idDigest);
     expect(await artifacts.find('Session', idDigest, new Date())).toBeUndefined();
   });
