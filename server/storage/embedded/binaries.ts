@@ -1,7 +1,8 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { homedir } from 'node:os';
-import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { dirname, join } from 'node:path';
+import { host } from '../../../config/host.ts';
 import { copyToCache } from './binaries-cache.ts';
 import { EmbeddedPostgresError, ifPresent } from './error.ts';
 import { isRoot, type RunUser, run } from './run-user.ts';
@@ -92,8 +93,7 @@ function locatePackage(): string | undefined {
 }
 
 function defaultCacheRoots(beside: string): string[] {
-  const xdg = process.env.XDG_CACHE_HOME;
-  const home = xdg && isAbsolute(xdg) ? xdg : join(homedir(), '.cache');
+  const home = host.cacheHome ?? join(homedir(), '.cache');
   return [isRoot() ? '/var/cache/platform-tokens' : join(home, 'platform-tokens'), join(beside, '.cache')];
 }
 
@@ -110,8 +110,7 @@ async function probe(directory: string, user: RunUser | undefined): Promise<Bina
 async function systemDirectories(): Promise<string[]> {
   const { ok, stdout } = await run(undefined, 'pg_config', ['--bindir']);
   const debian = await versioned('/usr/lib/postgresql');
-  const path = (process.env.PATH ?? '').split(delimiter).filter((directory) => isAbsolute(directory));
-  const all = new Set([...(ok ? [stdout.trim()] : []), ...debian, ...path]);
+  const all = new Set([...(ok ? [stdout.trim()] : []), ...debian, ...host.programDirectories]);
   const present = await Promise.all(
     [...all].map(async (directory) => ({ directory, has: await hasPostgres(directory) })),
   );

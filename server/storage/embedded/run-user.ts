@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { host } from '../../../config/host.ts';
 import { failed } from './error.ts';
 
 export interface RunUser {
@@ -44,7 +45,7 @@ function findUser(passwd: string, name: string): RunUser | undefined {
 
 /** Nothing of our environment goes to PostgreSQL: PGDATA or PGPORT would change it, secrets have no place there. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
-  return { PATH: process.env.PATH ?? '/usr/bin:/bin', LC_ALL: 'C', TZ: 'UTC' };
+  return { PATH: host.path, LC_ALL: 'C', TZ: 'UTC' };
 }
 
 /** Runs a program to its end, without a shell. Never rejects: a program that isn't there is `ok: false`. */
