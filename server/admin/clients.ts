@@ -60,7 +60,7 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
           id: uuidv7(),
           name: body.name,
           secretDigest: digest,
-          grantTypes: [...new Set(body.grant_types)],
+          grantTypes: unique(body.grant_types),
           scopes: scopesOf(body.scope),
           redirectUris: body.redirect_uris ?? [],
           serviceId: body.service ?? null,
@@ -122,7 +122,7 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
         const changed = await change(request, 'client.updated', (before) => {
           const update = withoutUndefined({
             name: body.name,
-            grantTypes: body.grant_types,
+            grantTypes: body.grant_types && unique(body.grant_types),
             scopes: body.scope === undefined ? undefined : scopesOf(body.scope),
             redirectUris: body.redirect_uris,
             serviceId: body.service,
@@ -177,7 +177,11 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
 }
 
 function scopesOf(scope: string | undefined): string[] {
-  return [...new Set((scope ?? '').split(' ').filter(Boolean))];
+  return unique((scope ?? '').split(' ').filter(Boolean));
+}
+
+function unique<T>(list: readonly T[]): T[] {
+  return [...new Set(list)];
 }
 
 async function knownService<T>(work: Promise<T>): Promise<T> {

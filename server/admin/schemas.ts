@@ -204,7 +204,7 @@ const clientGrants = z.enum([
 const clientScope = z
   .string()
   .refine(
-    (value) => value.split(' ').every((part) => clientScopes.has(part)),
+    (value) => value === '' || value.split(' ').every((part) => clientScopes.has(part)),
     'must be of openid, offline_access, admin, tokens:read, tokens:write and introspect',
   );
 const clientScopes = new Set([
@@ -228,7 +228,7 @@ const clientMembers = {
   grant_types: z.array(clientGrants).max(4),
   scope: clientScope.optional(),
   redirect_uris: z.array(redirectUri).max(20).optional(),
-  service: slug.optional(),
+  service: slug.nullable().optional(),
 };
 const codeNeedsRedirect = (client: {
   grant_types?: string[] | undefined;

@@ -499,6 +499,29 @@ describe('clients', () => {
     expect([answer.status, new Set(pointersOf(answer))]).toEqual([422, new Set([pointer])]);
   });
 
+  it('lose their scope and their service, and keep each grant once', async () => {
+    const service = await harness.build.service();
+    const { body: client } = await call('POST', '/clients', { body: { ...body, service: service.id } });
+    const path = `/clients/${client.client_id}`;
+    const { body: changed, status } = await call('PATCH', path, {
+      body: { scope: '', service: null, grant_types: ['client_credentials', 'client_credentials'] },
+    });
+    expect([status, changed.scope, changed.service, changed.grant_types]).toEqual([
+      200,
+      '',
+      null,
+      ['client_credentials'],
+    ]);
+    expect((await call('GET', path)).body).toEqual(changed);
+    const refused = await credentials(client.client_id, client.client_secret);
+    expect([refused.status, ((await refused.json()) as { error: string }).error]).toEqual([
+      400,
+      'invalid_scope',
+    ]);
+    const created = await call('POST', '/clients', { body: { ...body, scope: '', service: null } });
+    expect([created.status, created.body.scope, created.body.service]).toEqual([201, '', null]);
+  });
+
   it('refuse an unknown service, and a code flow that loses its redirect', async () => {
     const unknown = await call('POST', '/clients', { body: { ...body, service: 'nowhere' } });
     expect([unknown.status, unknown.body.type]).toEqual([422, problem('service-not-found')]);
