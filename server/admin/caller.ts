@@ -1,11 +1,13 @@
 import { errors as joseErrors, jwtVerify } from 'jose';
 import type { Context } from 'koa';
+import { dashboardClientId } from '../domain/dashboard-client.ts';
 import { Problem } from '../http/problem.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
-import type { Clients } from '../storage/clients.ts';
+import type { Client, Clients } from '../storage/clients.ts';
 import type { Membership, Memberships } from '../storage/memberships.ts';
 import type { Visibility } from '../storage/platform-tokens.ts';
 import type { User, Users } from '../storage/users.ts';
+import { id as uuid } from './schemas.ts';
 
 /** Who calls the admin API: a machine administrator, or a signed-in user with what they may see. */
 export type Caller =
@@ -72,22 +74,28 @@ export function createAuthenticate({ issuer, keySet, users, memberships, clients
     if (!payload || payload.token_id !== undefined) throw unauthorized('invalid_token');
 
     const scopes = new Set(String(payload.scope ?? '').split(' '));
-    const caller =
-      payload.sub === payload.client_id
-        ? await machine(String(payload.sub), scopes)
-        : await signedInUser(String(payload.sub), scopes);
+    const caller = await findCaller(String(payload.sub), String(payload.client_id), scopes);
     if (!caller) throw unauthorized('invalid_token');
     return caller;
   };
 
-  async function machine(id: string, scopes: ReadonlySet<string>): Promise<Caller | undefined> {
-    const client = await clients.find(id);
-    if (!client) return undefined;
-    if (!scopes.has('admin') || !client.scopes.includes('admin')) throw insufficientScope('admin');
-    return { type: 'client', id, visibility: { all: true } };
+  /** A client that is gone opens nothing, neither for itself nor for the user who signed in through it. */
+  async function findCaller(sub: string, clientId: string, scopes: ReadonlySet<string>) {
+    const client = await clients.find(clientId);
+    if (sub === clientId) return client && machine(client, scopes);
+    if (!client && clientId !== dashboardClientId) return undefined;
+    return signedInUser(sub, scopes);
   }
 
-  async function signedInUser(id: string, scopes: ReadonlySet<string>): Promise<Caller | undefined> {
+  function machine(client: Client, scopes: ReadonlySet<string>): Caller {
+    if (!scopes.has('admin') || !client.scopes.includes('admin')) throw insufficientScope('admin');
+    return { type: 'client', id: client.id, visibility: { all: true } };
+  }
+
+  async function signedInUser(sub: string, scopes: ReadonlySet<string>): Promise<Caller | undefined> {
+    // No user has a subject that is no UUID, and the database would not even take it for a question.
+    const { data: id } = uuid.safeParse(sub);
+    if (!id) return undefined;
     const user = await users.find(id);
     if (user?.status !== 'active') return undefined;
     const own = await memberships.listForUser(id);

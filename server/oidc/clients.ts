@@ -1,9 +1,9 @@
 import type { AdapterPayload, ClientMetadata } from 'oidc-provider';
+import { dashboardClientId } from '../domain/dashboard-client.ts';
 import type { Client } from '../storage/clients.ts';
 import { tokenExchangeGrant } from './metadata.ts';
 
 export const anonymousClientId = 'platform-tokens';
-export const dashboardClientId = 'dashboard';
 
 /** Built in, so that the exchange asks the database for the subject token only. */
 export function builtInClients(issuer: string): ClientMetadata[] {

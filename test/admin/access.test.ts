@@ -215,6 +215,28 @@ describe('every route refuses with 401', () => {
     await expectEverywhere401(`Bearer ${jwt}`, invalid);
   });
 
+  it("a user's token of a deleted client, which worked before", async () => {
+    const user = await harness.build.user();
+    const client = await harness.build.client(['tokens:read'], ['authorization_code']);
+    const jwt = await harness.build.jwt({ sub: user.id, client_id: client.id, scope: 'tokens:read' });
+    expect((await send({ method: 'GET', path: '/admin/me' }, `Bearer ${jwt}`)).status).toBe(200);
+    await harness.stores.clients.delete(client.id);
+    await expectEverywhere401(`Bearer ${jwt}`, invalid);
+  });
+
+  it.each(['platform-tokens', 'nobody'])("a user's token of the client %s", async (client_id) => {
+    const user = await harness.build.user();
+    const jwt = await harness.build.jwt({ sub: user.id, client_id, scope: 'tokens:read tokens:write' });
+    await expectEverywhere401(`Bearer ${jwt}`, invalid);
+  });
+
+  it.each(['', 'nobody', 'dashboard', '01890a5d-ac96-774b-bcce-b302099a8057x'])(
+    'a subject that is no UUID: "%s"',
+    async (sub) => {
+      await expectEverywhere401(`Bearer ${await harness.build.userJwt(sub)}`, invalid);
+    },
+  );
+
   it('the token of a deactivated user, which worked before', async () => {
     const { id: organizationId } = await harness.build.organization();
     const user = await harness.build.user({ organizationId, role: 'admin' });

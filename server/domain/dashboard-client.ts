@@ -1,0 +1,2 @@
+/** Built in: the only client of signed-in users that is not in the clients table. */
+export const dashboardClientId = 'dashboard';
