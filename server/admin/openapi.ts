@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { createDocument } from 'zod-openapi';
-import type { AnyRoute } from './route.ts';
+import type { Access, AnyRoute } from './route.ts';
 import { problemSchema } from './schemas.ts';
 
 const problemTitles: Record<number, string> = {
@@ -38,8 +38,7 @@ function operation(route: AnyRoute) {
   return {
     operationId: route.operationId,
     summary: route.summary,
-    description:
-      route.access === 'machine' ? 'Machine administrators.' : `Scope \`admin\` or \`${route.access}\`.`,
+    description: callers(route.access),
     requestParams: {
       ...(route.params ? { path: route.params as z.ZodObject } : {}),
       ...(route.query ? { query: route.query as z.ZodObject } : {}),
@@ -52,6 +51,11 @@ function operation(route: AnyRoute) {
       ...Object.fromEntries(errorStatuses(route).map((code) => [code, problem(code)])),
     },
   };
+}
+
+function callers(access: Access): string {
+  if (access === 'machine') return 'Machine administrators.';
+  return access === 'any' ? 'Any caller.' : `Scope \`admin\` or \`${access}\`.`;
 }
 
 function errorStatuses(route: AnyRoute): number[] {

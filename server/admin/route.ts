@@ -6,8 +6,8 @@ import { BodyError, readBody } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
 import { type Caller, insufficientScope } from './caller.ts';
 
-/** Who may call a route: machine administrators only, or users with this scope as well. */
-export type Access = 'machine' | 'tokens:read' | 'tokens:write';
+/** Who may call a route: machine administrators only, or users with this scope as well, or any user. */
+export type Access = 'machine' | 'tokens:read' | 'tokens:write' | 'any';
 
 export interface Response {
   readonly status?: number;
@@ -78,7 +78,7 @@ export function createAdminRouter(
 }
 
 function authorize(caller: Caller, access: Access): void {
-  if (caller.type === 'client') return;
+  if (caller.type === 'client' || access === 'any') return;
   if (access === 'machine') throw insufficientScope('admin');
   if (!caller.scopes.has(access)) throw insufficientScope(access);
 }

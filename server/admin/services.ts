@@ -54,7 +54,7 @@ export function serviceRoutes(deps: AdminDeps): AnyRoute[] {
       path: '/services',
       operationId: 'listServices',
       summary: 'List services',
-      access: 'tokens:read',
+      access: 'any',
       query: z.strictObject(pageQuery),
       response: { status: 200, description: 'A page of services', schema: pageOf(serviceSchema) },
       async handle({ query }) {
@@ -68,7 +68,7 @@ export function serviceRoutes(deps: AdminDeps): AnyRoute[] {
       path: '/services/{id}',
       operationId: 'getService',
       summary: 'One service',
-      access: 'tokens:read',
+      access: 'any',
       params,
       response: { status: 200, description: 'The service', schema: serviceSchema },
       async handle({ params }) {

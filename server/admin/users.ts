@@ -120,7 +120,7 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
       path: '/me',
       operationId: 'getMe',
       summary: 'The signed-in user, their memberships, and what is left of the limit in each',
-      access: 'tokens:read',
+      access: 'any',
       response: { status: 200, description: 'The signed-in user', schema: meSchema },
       async handle({ caller }) {
         if (caller.type !== 'user') throw notFound();

@@ -6,7 +6,7 @@ import { createHarness, exchange, type Harness } from '../support/harness.ts';
 interface Operation {
   method: string;
   path: string;
-  access: 'machine' | 'tokens:read' | 'tokens:write';
+  access: 'machine' | 'tokens:read' | 'tokens:write' | 'any';
 }
 
 let harness: Harness;
@@ -22,9 +22,7 @@ beforeAll(async () => {
     Object.entries(methods).map(([method, { description }]) => ({
       method: method.toUpperCase(),
       path: path.replace(/\{\w+\}/g, uuidv7()),
-      access: description.startsWith('Machine')
-        ? ('machine' as const)
-        : (/tokens:(read|write)/.exec(description)?.[0] as 'tokens:read'),
+      access: accessOf(description),
     })),
   );
 });
@@ -54,6 +52,12 @@ async function send(
     text,
     body: text ? JSON.parse(text) : undefined,
   };
+}
+
+function accessOf(description: string): Operation['access'] {
+  if (description.startsWith('Machine')) return 'machine';
+  if (description === 'Any caller.') return 'any';
+  return /tokens:(read|write)/.exec(description)?.[0] as 'tokens:read';
 }
 
 const metadata = 'resource_metadata="http://issuer.test/.well-known/oauth-protected-resource/admin"';
@@ -297,7 +301,11 @@ describe('a missing scope is 403', () => {
     const { id: organizationId } = await harness.build.organization();
     const user = await harness.build.user({ organizationId });
     const none = await harness.build.userJwt(user.id, 'openid');
-    await expect403(operations, `Bearer ${none}`, ({ access }) => (access === 'machine' ? 'admin' : access));
+    await expect403(
+      operations.filter(({ access }) => access !== 'any'),
+      `Bearer ${none}`,
+      ({ access }) => (access === 'machine' ? 'admin' : access),
+    );
     const readOnly = await harness.build.userJwt(user.id, 'tokens:read');
     await expect403(
       operations.filter(({ access }) => access === 'tokens:write'),
@@ -312,6 +320,17 @@ describe('a missing scope is 403', () => {
     );
   });
 });
+
+it.each(['', 'openid', 'tokens:write', 'tokens:read'])(
+  'a user with the scope "%s" reads services and themselves',
+  async (scope) => {
+    const service = await harness.build.service();
+    const jwt = await harness.build.userJwt((await harness.build.user()).id, scope);
+    for (const path of ['/admin/services', `/admin/services/${service.id}`, '/admin/me']) {
+      expect([path, (await send({ method: 'GET', path }, `Bearer ${jwt}`)).status]).toEqual([path, 200]);
+    }
+  },
+);
 
 describe('what a caller may not see does not exist', () => {
   it.each(['member', 'admin'] as const)("for %s: another organization's token and members", async (role) => {
