@@ -137,9 +137,8 @@ async function readJson(ctx: Context): Promise<unknown> {
 }
 
 /** RFC 6901 pointers, with a text that says what is wanted and never what was sent. */
-function pointers(error: Pick<z.ZodError, 'issues'>): { pointer: string; detail: string }[] {
+function pointers(error: z.ZodError): { pointer: string; detail: string }[] {
   return error.issues.flatMap((issue) => {
-    if (issue.code === 'invalid_union') return pointers({ issues: nearest(issue.errors) });
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((key) => ({
         pointer: pointer([...issue.path, key]),
@@ -148,13 +147,6 @@ function pointers(error: Pick<z.ZodError, 'issues'>): { pointer: string; detail:
     }
     return [{ pointer: pointer(issue.path), detail: issue.message }];
   });
-}
-
-/** Of a union's alternatives, the one that the body comes nearest to. */
-function nearest(alternatives: readonly z.core.$ZodIssue[][]): z.core.$ZodIssue[] {
-  const distance = (issues: readonly z.core.$ZodIssue[]) =>
-    issues.length - (issues.some(({ code }) => code === 'custom') ? 0.5 : 0);
-  return alternatives.toSorted((a, b) => distance(a) - distance(b))[0] ?? [];
 }
 
 function pointer(path: readonly PropertyKey[]): string {

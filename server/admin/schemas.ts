@@ -109,21 +109,26 @@ export const tokenQuerySchema = z.strictObject({
     ])
     .default('-created_at'),
 });
-const reason = freeText.optional();
-export const revokeSchema = z.union([
-  z.strictObject({ ids: z.array(id).min(1).max(policy.bulkRevokeMaximum), reason }),
-  z
-    .strictObject({
-      organization_id: id.optional(),
-      user_id: id.optional(),
-      service: slug.optional(),
-      reason,
-    })
-    .refine(
-      (filter) => Boolean(filter.organization_id ?? filter.user_id ?? filter.service),
-      'needs ids, or at least one of organization_id, user_id and service',
-    ),
-]);
+// One object and no union: an error speaks of the members that are there, never of those of the other alternative.
+export const revokeSchema = z
+  .strictObject({
+    ids: z.array(id).min(1).max(policy.bulkRevokeMaximum).optional(),
+    organization_id: id.optional(),
+    user_id: id.optional(),
+    service: slug.optional(),
+    reason: freeText.optional(),
+  })
+  .superRefine((body, { addIssue }) => {
+    const filter = (['organization_id', 'user_id', 'service'] as const).filter((member) => body[member]);
+    if (!body.ids && filter.length === 0) {
+      addIssue('needs ids, or at least one of organization_id, user_id and service');
+    }
+    if (!body.ids) return;
+    for (const member of filter) {
+      addIssue({ code: 'custom', path: [member], message: 'ids and a filter exclude each other' });
+    }
+  })
+  .meta({ description: '`ids`, or at least one of `organization_id`, `user_id` and `service`; never both' });
 export const revokedSchema = z
   .strictObject({ revoked: z.int(), not_found: z.array(id) })
   .meta({ id: 'Revoked' });

@@ -123,7 +123,7 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
       response: { status: 200, description: 'What was revoked', schema: revokedSchema },
       async handle(request) {
         const { body, caller } = request;
-        if (!('ids' in body)) {
+        if (!body.ids) {
           const filter = {
             organizationId: body.organization_id,
             userId: body.user_id,

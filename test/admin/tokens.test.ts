@@ -49,6 +49,7 @@ async function owner() {
 const pointersOf = (answer: { body: { errors?: { pointer: string }[] } }) =>
   answer.body.errors?.map(({ pointer }) => pointer).sort();
 const names = (answer: { body: { data: { name: string }[] } }) => answer.body.data.map(({ name }) => name);
+const byPointer = (a: { pointer: string }, b: { pointer: string }) => (a.pointer < b.pointer ? -1 : 1);
 const revoke = (body: unknown, as = machine) => call('POST', '/tokens/revoke', { body, as });
 
 describe('generating', () => {
@@ -631,6 +632,32 @@ describe('revoking', () => {
     expect(answer.status).toBe(422);
     expect(pointersOf(answer)).toContain(pointer);
     expect((await call('GET', `/tokens/${id}`)).body.status).toBe('active');
+  });
+
+  it.each([
+    ['101 ids', { ids: Array.from({ length: 101 }, () => uuidv7()) }, ['/ids']],
+    ['ids that are none', { ids: ['x', 'y'] }, ['/ids/0', '/ids/1']],
+    ['no list of ids', { ids: uuidv7() }, ['/ids']],
+    ['ids and an unknown member', { ids: [], status: 'active' }, ['/ids', '/status']],
+    ['nothing', {}, ['']],
+    ['an unknown member', { status: 'active' }, ['', '/status']],
+  ])('speaks of what is there: %s', async (_, body, pointers) => {
+    const answer = await revoke(body);
+    expect([answer.status, pointersOf(answer)]).toEqual([422, pointers]);
+  });
+
+  it('says that ids and a filter exclude each other', async () => {
+    const filter = { organization_id: uuidv7(), user_id: uuidv7(), service: 'strings' };
+    for (const members of [['user_id'], ['organization_id', 'service', 'user_id']] as const) {
+      const chosen = Object.fromEntries(members.map((member) => [member, filter[member]]));
+      const answer = await revoke({ ids: [uuidv7()], ...chosen });
+      expect(answer.body.errors.toSorted(byPointer)).toEqual(
+        members.map((member) => ({
+          pointer: `/${member}`,
+          detail: 'ids and a filter exclude each other',
+        })),
+      );
+    }
   });
 
   it('by filter: what matches all of its members, and nothing else', async () => {
