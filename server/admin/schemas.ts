@@ -189,8 +189,10 @@ export const serviceSchema = z
     status,
   })
   .meta({ id: 'Service' });
+// RFC 6749 §3.3: a scope has at least one token, so an access token for the service could not have an empty one.
 const scopes = z
   .array(scopeToken)
+  .min(1)
   .max(50)
   .refine((list) => new Set(list).size === list.length, 'must not repeat a scope');
 export const createServiceSchema = z.strictObject({ id: slug, name, audience: absoluteUri, scopes });

@@ -325,8 +325,8 @@ describe('services', () => {
     const as = await harness.build.userJwt((await harness.build.user()).id);
     expect((await call('GET', `/services/${body.id}`, { as })).body).toEqual(created.body);
     expect((await call('GET', '/services?limit=100', { as })).body.data).toContainEqual(created.body);
-    const changed = await call('PATCH', `/services/${body.id}`, { body: { name: 'T', scopes: [] } });
-    expect([changed.status, changed.body]).toEqual([200, { ...created.body, name: 'T', scopes: [] }]);
+    const changed = await call('PATCH', `/services/${body.id}`, { body: { name: 'T', scopes: ['c'] } });
+    expect([changed.status, changed.body]).toEqual([200, { ...created.body, name: 'T', scopes: ['c'] }]);
     expect((await walk('/services')).length).toBe((await call('GET', '/services')).body.total);
     expect((await call('GET', '/services/nowhere')).status).toBe(404);
     expect((await call('GET', '/services/No%20Slug')).status).toBe(404);
@@ -368,6 +368,7 @@ describe('services', () => {
     ['audience', 'https://x\0'],
     ['scopes', 'a b'],
     ['scopes', ['a', 'a']],
+    ['scopes', []],
     ['name', ''],
     ['status', 'active'],
   ])('refuse %s %j', async (member, value) => {
@@ -382,6 +383,13 @@ describe('services', () => {
       expect([answer.status, pointersOf(answer)]).toEqual([422, ['/scopes/1']]);
     },
   );
+
+  it('keep at least one scope', async () => {
+    const { id, scopes } = await harness.build.service();
+    const answer = await call('PATCH', `/services/${id}`, { body: { scopes: [] } });
+    expect([answer.status, pointersOf(answer)]).toEqual([422, ['/scopes']]);
+    expect((await call('GET', `/services/${id}`)).body.scopes).toEqual(scopes);
+  });
 
   it('keep id and audience', async () => {
     const { id } = await harness.build.service();
