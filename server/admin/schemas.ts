@@ -54,7 +54,11 @@ const repeatable = <T extends z.ZodType>(item: T) =>
   );
 
 export const pageQuery = {
-  limit: z.coerce.number().int().min(1).max(policy.pageSizeMaximum).default(policy.pageSizeDefault),
+  limit: z.preprocess(
+    // Number would also read 0x10, 1e1 and blanks.
+    (value) => (/^[0-9]+$/.test(String(value)) ? Number(value) : value),
+    z.int().min(1).max(policy.pageSizeMaximum).default(policy.pageSizeDefault),
+  ),
   cursor: z.string().max(1024).optional(),
 };
 
