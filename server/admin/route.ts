@@ -52,7 +52,7 @@ export function createAdminRouter(
   routes: readonly AnyRoute[],
   authenticate: (ctx: Context) => Promise<Caller>,
 ): Router {
-  const router = new Router({ prefix: '/admin' });
+  const router = new Router({ prefix: '/admin', sensitive: true, strict: true });
   for (const route of routes) {
     const path = route.path.replace(/\{(\w+)\}/g, ':$1');
     router[route.method](path, async (ctx) => {

@@ -9,7 +9,7 @@ export interface HealthDeps {
 
 /** Liveness says that the process answers; readiness, that it can do its work. */
 export function healthRoutes({ faults, stopping }: HealthDeps): Router {
-  const router = new Router();
+  const router = new Router({ sensitive: true, strict: true });
   router.get('/health/live', (ctx) => {
     ctx.set('Cache-Control', 'no-store');
     ctx.body = { status: 'ok' };

@@ -34,7 +34,7 @@ export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
 } {
   const server = document(authorizationServerMetadata(issuer, signingAlg));
   const admin = document(adminResourceMetadata(issuer));
-  const mounted = new Router();
+  const mounted = new Router({ sensitive: true, strict: true });
   const json = 'application/json';
 
   for (const path of ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {

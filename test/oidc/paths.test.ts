@@ -1,3 +1,4 @@
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createHarness, exchangeGrant, type Harness } from '../support/harness.ts';
 
@@ -20,3 +21,45 @@ it.each(['/oauth/token/', '/OAUTH/TOKEN', '/oauth/Token', '/oauth//token'])(
     expect(response.status).toBe(404);
   },
 );
+
+it('answers every other route in one spelling only', async () => {
+  const document = (await (await fetch(`${harness.url}/admin/openapi.json`)).json()) as {
+    paths: Record<string, Record<string, unknown>>;
+  };
+  const admin = Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => ({
+      method: method.toUpperCase(),
+      path: path.replace(/\{\w+\}/g, uuidv7()),
+      wanted: 401,
+    })),
+  );
+  const open = [
+    '/health/live',
+    '/health/ready',
+    '/oauth/jwks',
+    '/.well-known/openid-configuration',
+    '/.well-known/oauth-authorization-server',
+    '/.well-known/oauth-protected-resource/admin',
+    '/admin/openapi.json',
+  ].map((path) => ({ method: 'GET', path, wanted: 200 }));
+  const status = async (method: string, path: string) => {
+    const response = await fetch(harness.url + path, { method });
+    await response.body?.cancel();
+    return response.status;
+  };
+  for (const { method, path, wanted } of [...admin, ...open]) {
+    expect([method, path, await status(method, path)]).toEqual([method, path, wanted]);
+    const capital = path.replace(/[a-z]/, (letter) => letter.toUpperCase());
+    const encoded = path.replace(/[a-z]/, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
+    for (const other of [
+      path.toUpperCase(),
+      capital,
+      encoded,
+      `${path}/`,
+      `/${path}`,
+      path.replace(/\//g, '//'),
+    ]) {
+      expect([method, other, await status(method, other)]).toEqual([method, other, 404]);
+    }
+  }
+});
