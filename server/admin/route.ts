@@ -1,9 +1,10 @@
-import Router from '@koa/router';
+import type Router from '@koa/router';
 import type { Context } from 'koa';
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
+import { createRouter } from '../http/router.ts';
 import { type Caller, insufficientScope } from './caller.ts';
 
 /** Who may call a route: machine administrators only, or users with this scope as well, or any user. */
@@ -52,7 +53,7 @@ export function createAdminRouter(
   routes: readonly AnyRoute[],
   authenticate: (ctx: Context) => Promise<Caller>,
 ): Router {
-  const router = new Router({ prefix: '/admin', sensitive: true, strict: true });
+  const router = createRouter('/admin');
   for (const route of routes) {
     const path = route.path.replace(/\{(\w+)\}/g, ':$1');
     router[route.method](path, async (ctx) => {

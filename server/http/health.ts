@@ -1,4 +1,5 @@
-import Router from '@koa/router';
+import type Router from '@koa/router';
+import { createRouter } from './router.ts';
 
 export interface HealthDeps {
   /** Why the server cannot work; empty where it can. */
@@ -9,7 +10,7 @@ export interface HealthDeps {
 
 /** Liveness says that the process answers; readiness, that it can do its work. */
 export function healthRoutes({ faults, stopping }: HealthDeps): Router {
-  const router = new Router({ sensitive: true, strict: true });
+  const router = createRouter();
   router.get('/health/live', (ctx) => {
     ctx.set('Cache-Control', 'no-store');
     ctx.body = { status: 'ok' };

@@ -3,6 +3,7 @@ import Router from '@koa/router';
 import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { type Document, writeDocument } from '../http/documents.ts';
+import { createRouter } from '../http/router.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 
 export const scopesSupported = [
@@ -34,7 +35,7 @@ export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
 } {
   const server = document(authorizationServerMetadata(issuer, signingAlg));
   const admin = document(adminResourceMetadata(issuer));
-  const mounted = new Router({ sensitive: true, strict: true });
+  const mounted = createRouter();
   const json = 'application/json';
 
   for (const path of ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {

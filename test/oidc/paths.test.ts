@@ -1,3 +1,4 @@
+import { request } from 'node:http';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createHarness, exchangeGrant, type Harness } from '../support/harness.ts';
@@ -62,4 +63,25 @@ it('answers every other route in one spelling only', async () => {
       expect([method, other, await status(method, other)]).toEqual([method, other, 404]);
     }
   }
+});
+
+it.each([
+  ['TRACE', '/oauth/jwks', 405],
+  ['PROPFIND', '/admin/tokens', 405],
+  ['DELETE', '/health/live', 405],
+  ['TRACE', '/oauth/token', 405],
+  ['TRACE', '/nothing', 404],
+  ['PROPFIND', '/oauth/authorize/x', 404],
+])('%s on %s is %d, not a fault of the server', async (method, path, wanted) => {
+  const { status, allow } = await new Promise<{ status: number | undefined; allow: string | undefined }>(
+    (resolve, reject) => {
+      const sent = request(harness.url + path, { method, agent: false }, (response) => {
+        response.resume();
+        resolve({ status: response.statusCode, allow: response.headers.allow });
+      });
+      sent.once('error', reject).end();
+    },
+  );
+  expect(status).toBe(wanted);
+  expect(Boolean(allow)).toBe(wanted === 405);
 });
