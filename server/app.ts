@@ -82,7 +82,7 @@ export function createApp(deps: AppDeps): Koa {
     mounted.use(router.allowedMethods());
   }
   app.use(mount(issuerUrl.pathname, mounted));
-  app.use(metadata.root.routes());
+  app.use(metadata.root);
   return app;
 }
 

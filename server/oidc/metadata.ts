@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import Router from '@koa/router';
+import type { Middleware } from 'koa';
 import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { type Document, writeDocument } from '../http/documents.ts';
@@ -31,7 +32,7 @@ export interface MetadataDeps {
  */
 export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
   mounted: Router;
-  root: Router;
+  root: Middleware;
 } {
   const server = document(authorizationServerMetadata(issuer, signingAlg));
   const admin = document(adminResourceMetadata(issuer));
@@ -49,18 +50,19 @@ export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
   );
 
   // RFC 8414 §3.1, RFC 9728 §3.1: the well-known segment stands before the issuer's path.
-  const root = new Router();
   const path = new URL(issuer).pathname.replace(/\/$/, '');
-  if (path) {
-    for (const name of ['openid-configuration', 'oauth-authorization-server']) {
-      root.get(`/.well-known/${name}${path}`, (ctx) =>
-        writeDocument(ctx, server, json, policy.metadataMaxAge),
-      );
-    }
-    root.get(`/.well-known/oauth-protected-resource${path}/admin`, (ctx) =>
-      writeDocument(ctx, admin, json, policy.metadataMaxAge),
-    );
-  }
+  const inserted = new Map([
+    [`/.well-known/openid-configuration${path}`, server],
+    [`/.well-known/oauth-authorization-server${path}`, server],
+    [`/.well-known/oauth-protected-resource${path}/admin`, admin],
+  ]);
+  // No router: its patterns would read an issuer's parentheses and asterisks as their own.
+  const root: Middleware = (ctx, next) => {
+    const found = /^(GET|HEAD)$/.test(ctx.method) ? inserted.get(ctx.path) : undefined;
+    if (!found) return next();
+    ctx.state.route = ctx.path;
+    writeDocument(ctx, found, json, policy.metadataMaxAge);
+  };
   return { mounted, root };
 }
 

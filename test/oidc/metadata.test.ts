@@ -84,6 +84,37 @@ describe('authorization server metadata', () => {
     await bare.body?.cancel();
   });
 
+  it.each(['/a(b', '/a)b', '/a*b', '/:a', '/a+b', '/[a', '/a!', '/a.b', '/(a|b)'])(
+    'takes an issuer’s path literally: %s',
+    async (path) => {
+      const harness = await createHarness({ env: { ISSUER: `http://issuer.test${path}` } });
+      const { origin } = new URL(harness.url);
+      const known = paths.map((known) => known.replace(/^(\/\.well-known\/[^/]+)/, `$1${path}`));
+      const urls = [...known.map((known) => origin + known), ...paths.map((known) => harness.url + known)];
+      for (const url of urls) expect([url, (await rawGet(url, {})).status]).toEqual([url, 200]);
+      for (const other of known) {
+        const url = origin + other.replace(path, '/abc');
+        expect([url, (await rawGet(url, {})).status]).toEqual([url, 404]);
+      }
+      await harness.close();
+    },
+  );
+
+  it('answers the path-inserted form to GET and HEAD only, in one spelling', async () => {
+    const { origin } = new URL(tenant.url);
+    const path = '/.well-known/oauth-authorization-server/idm';
+    for (const [method, target, wanted] of [
+      ['HEAD', path, 200],
+      ['POST', path, 404],
+      ['GET', `${path}/`, 404],
+      ['GET', path.toUpperCase(), 404],
+    ] as const) {
+      const response = await fetch(origin + target, { method });
+      expect([method, target, response.status]).toEqual([method, target, wanted]);
+      await response.body?.cancel();
+    }
+  });
+
   it.each([
     'device_authorization_endpoint',
     'registration_endpoint',
