@@ -99,6 +99,8 @@ it('is an OpenAPI 3.1 document, to be read without a credential', async () => {
     200,
     expect.stringMatching(/^application\/json/),
   ]);
+  const head = await fetch(`${harness.url}/admin/openapi.json`, { method: 'HEAD' });
+  expect([head.status, await head.text()]).toEqual([200, '']);
   expect(document.openapi).toMatch(/^3\.1\.\d+$/);
   expect(document.servers).toEqual([{ url: 'http://issuer.test' }]);
   expect(document.components.securitySchemes).toHaveProperty('bearer');

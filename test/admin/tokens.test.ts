@@ -270,6 +270,9 @@ describe('generating', () => {
     expect(answer.status).toBe(405);
     expect(answer.headers.get('allow')?.split(', ').sort()).toEqual(['DELETE', 'GET', 'HEAD']);
     expect((await call('GET', `/tokens/${id}`)).body.name).toBe('CI');
+    const anonymous = await fetch(`${harness.url}/admin/tokens/${id}`, { method });
+    expect([anonymous.status, anonymous.headers.get('allow')]).toEqual([405, answer.headers.get('allow')]);
+    await anonymous.body?.cancel();
   });
 });
 
