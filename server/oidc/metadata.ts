@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import Router from '@koa/router';
+import type Router from '@koa/router';
 import type { Middleware } from 'koa';
 import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
