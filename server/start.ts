@@ -96,9 +96,10 @@ export async function startServer(
       clock,
       stopping: () => stopping,
     });
-    const { artifacts } = stores;
+    const { artifacts, rateLimits } = stores;
     const sweep = setInterval(() => {
-      artifacts.deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
+      for (const { deleteExpired } of [artifacts, rateLimits])
+        deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 
     const deps = { config, database, stores, clock };

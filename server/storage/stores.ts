@@ -5,6 +5,7 @@ import type { Database } from './database.ts';
 import { createMemberships, type Memberships } from './memberships.ts';
 import { createOrganizations, type Organizations } from './organizations.ts';
 import { createPlatformTokens, type PlatformTokens } from './platform-tokens.ts';
+import { createRateLimits, type RateLimits } from './rate-limits.ts';
 import { createServices, type Services } from './services.ts';
 import { createSigningKeys, type SigningKeys } from './signing-keys.ts';
 import { createUsageRecorder, type UsageDeps, type UsageRecorder } from './usage.ts';
@@ -18,6 +19,7 @@ export interface Stores {
   readonly memberships: Memberships;
   readonly organizations: Organizations;
   readonly platformTokens: PlatformTokens;
+  readonly rateLimits: RateLimits;
   readonly services: Services;
   readonly signingKeys: SigningKeys;
   readonly usage: UsageRecorder;
@@ -34,6 +36,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     memberships: createMemberships(knex),
     organizations: createOrganizations(knex),
     platformTokens: createPlatformTokens(database),
+    rateLimits: createRateLimits(knex),
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
     usage: createUsageRecorder({ knex, auditEvents, onError: onUsageError }),
