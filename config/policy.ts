@@ -23,6 +23,7 @@ export const policy = Object.freeze({
   drainDelayMs: 1_000,
   /** Request bodies, in bytes. */
   tokenRequestBodyLimit: 16 * 1024,
+  signInBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,
   /** Exchanges and last-used stamps are written this often: what a crash may lose. */
   usageFlushIntervalMs: 500,
@@ -30,6 +31,10 @@ export const policy = Object.freeze({
   usageBatchSize: 250,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,
+  /** Sign-in attempts that fail, in a window of so many seconds from the first one. */
+  signInLimits: Object.freeze({ window: 15 * 60, perAccountAndAddress: 5, perAddress: 50, perAccount: 50 }),
+  /** How long a browser counts as one that has signed in before. */
+  knownBrowserLifetime: 180 * 24 * 60 * 60,
   bcryptCost: 12,
   minimumPasswordLength: 8,
   /** bcrypt reads 72 bytes and ignores the rest: longer ones are refused, never cut. */

@@ -12,14 +12,19 @@ import { securityHeaders } from './http/security-headers.ts';
 import type { Sealer } from './keys/sealing.ts';
 import { type KeySet, signingKeyFaults } from './keys/signing-keys.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
+import { signInRoutes } from './oidc/interaction.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
+import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
 
 export interface AppDeps {
-  readonly config: Pick<Config, 'issuer' | 'signingAlg' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy'>;
+  readonly config: Pick<
+    Config,
+    'issuer' | 'signingAlg' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy' | 'rateLimits'
+  >;
   readonly database: Database;
   readonly stores: Stores;
   readonly sealer: Sealer;
@@ -46,6 +51,10 @@ export function createApp(deps: AppDeps): Koa {
   };
   const health = healthRoutes({ stopping, faults });
   const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet: () => keySet });
+  const limits = config.rateLimits
+    ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
+    : noLimits;
+  const signIn = signInRoutes({ ...stores, issuer, provider: () => provider, limits, clock });
   const token = tokenEndpoint({ issuer, onUnexpected });
 
   const app = createKoa(issuerUrl, config.trustProxy);
@@ -77,7 +86,7 @@ export function createApp(deps: AppDeps): Koa {
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
     return library(ctx, next);
   });
-  for (const router of [health, metadata.mounted, admin]) {
+  for (const router of [health, metadata.mounted, signIn, admin]) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }

@@ -3,6 +3,7 @@ import type { Context } from 'koa';
 import { dashboardClientId } from '../domain/dashboard-client.ts';
 import { Problem } from '../http/problem.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
+import type { Artifacts } from '../storage/artifacts.ts';
 import type { Client, Clients } from '../storage/clients.ts';
 import type { Membership, Memberships } from '../storage/memberships.ts';
 import type { Visibility } from '../storage/platform-tokens.ts';
@@ -27,13 +28,16 @@ export interface AuthenticateDeps {
   readonly users: Users;
   readonly memberships: Memberships;
   readonly clients: Clients;
+  readonly artifacts: Artifacts;
+  readonly clock: () => Date;
 }
 
 /**
  * The one place where the admin API decides who calls. Access tokens are verified as any product API would (RFC 9068
  * §4), then held against the present state: a deleted client or a deactivated user is out at once.
  */
-export function createAuthenticate({ issuer, keySet, users, memberships, clients }: AuthenticateDeps) {
+export function createAuthenticate(deps: AuthenticateDeps) {
+  const { issuer, keySet, users, memberships, clients, artifacts, clock } = deps;
   const audience = `${issuer}/admin`;
   const metadata = `${issuer}/.well-known/oauth-protected-resource/admin`;
 
@@ -73,11 +77,18 @@ export function createAuthenticate({ issuer, keySet, users, memberships, clients
     // A token that was exchanged for a platform token carries its id, and opens nothing here.
     if (!payload || payload.token_id !== undefined) throw unauthorized('invalid_token');
 
+    if (!(await isGranted(payload.grant_id))) throw unauthorized('invalid_token');
     const scopes = new Set(String(payload.scope ?? '').split(' '));
     const caller = await findCaller(String(payload.sub), String(payload.client_id), scopes);
     if (!caller) throw unauthorized('invalid_token');
     return caller;
   };
+
+  /** A user's access token ends with the grant that it came from: by sign-out, or a code that was redeemed twice. */
+  async function isGranted(grantId: unknown): Promise<boolean> {
+    if (typeof grantId !== 'string') return true;
+    return artifacts.exists('Grant', Buffer.from(grantId, 'base64url'), clock());
+  }
 
   /** A client that is gone opens nothing, neither for itself nor for the user who signed in through it. */
   async function findCaller(sub: string, clientId: string, scopes: ReadonlySet<string>) {

@@ -7,7 +7,7 @@ import { Problem } from './problem.ts';
  */
 export const requestTarget: Middleware = async (ctx, next) => {
   const target = ctx.req.url ?? '/';
-  if (!target.startsWith('/')) ctx.req.url = toOriginForm(target);
+  if (!target.startsWith('/')) ctx.req.url = ctx.originalUrl = ctx.request.originalUrl = toOriginForm(target);
   // PostgreSQL has no NUL in text, so no query could be asked with it.
   if (/%00/.test(target)) throw badTarget('NUL in the URL.');
   await next();

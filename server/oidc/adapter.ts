@@ -47,8 +47,10 @@ function createArtifactAdapter(kind: string, { artifacts, sealer, clock }: Adapt
     findByUserCode: async () => undefined,
     async consume(id) {
       // The library checks, then consumes: of concurrent redemptions all but one must fail here.
-      if (!(await artifacts.consume(kind, digest(id), clock())))
-        throw new errors.InvalidGrant('already consumed');
+      if (await artifacts.consume(kind, digest(id), clock())) return;
+      // RFC 6749 §4.1.2: what the other one got is revoked.
+      await artifacts.deleteWithGrant(kind, digest(id));
+      throw new errors.InvalidGrant('already consumed');
     },
     destroy: (id) => artifacts.delete(kind, digest(id)),
     revokeByGrantId: (grantId) => artifacts.deleteByGrant(digest(grantId)),
@@ -70,6 +72,9 @@ function createClientAdapter({ clients, signingAlg }: AdapterDeps): Adapter {
     revokeByGrantId: unsupported,
   };
 }
+
+/** Names a grant in an access token: the digest that it is stored under. */
+export const grantReference = (grantId: string) => digest(grantId).toString('base64url');
 
 function digest(value: string): Buffer {
   return createHash('sha256').update(value).digest();

@@ -6,10 +6,14 @@ import { verifyClientSecret } from '../domain/client-secret.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 import type { Users } from '../storage/users.ts';
 import { createFindAccount } from './account.ts';
-import { type AdapterDeps, createAdapterFactory } from './adapter.ts';
+import { type AdapterDeps, createAdapterFactory, grantReference } from './adapter.ts';
 import { builtInClients } from './clients.ts';
+import { createLoadExistingGrant, signInPolicy } from './code-flow.ts';
+import { cookiesFor } from './cookies.ts';
 import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-exchange.ts';
 import { adminAudience, scopesSupported } from './metadata.ts';
+import { html, writePage } from './page.ts';
+import { signOutPages, skipSignOutQuestion } from './sign-out.ts';
 import { SigningKey } from './signing-key.ts';
 
 const adminScopes = ['admin', 'tokens:read', 'tokens:write'];
@@ -39,6 +43,7 @@ export function createProvider(deps: ProviderDeps): Provider {
 function createConfiguration(deps: ProviderDeps): Configuration {
   const { issuer, keySet, sealer } = deps;
   const off = { enabled: false };
+  const { names, long, short } = cookiesFor(issuer);
   return {
     adapter: createAdapterFactory({ ...deps, signingAlg: keySet.alg }),
     clients: builtInClients(issuer),
@@ -50,9 +55,9 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     jwks: { keys: keySet.privateJwks.map((jwk) => new SigningKey(jwk, keySet.alg)) },
     cookies: {
       keys: [...sealer.cookieKeys],
-      names: { session: 'pt_session', interaction: 'pt_interaction', resume: 'pt_resume' },
-      long: { httpOnly: true, sameSite: 'lax', signed: true, overwrite: true },
-      short: { httpOnly: true, sameSite: 'lax', signed: true, overwrite: true },
+      names: { session: names.session, interaction: names.interaction, resume: names.resume },
+      long,
+      short,
     },
     scopes: scopesSupported,
     claims: { openid: ['sub'] },
@@ -67,9 +72,11 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       end_session: '/oauth/logout',
     },
     interactions: {
+      policy: signInPolicy(),
       url: (_ctx, interaction) =>
         `${new URL(issuer).pathname.replace(/\/$/, '')}/oauth/sign-in/${interaction.uid}`,
     },
+    loadExistingGrant: createLoadExistingGrant(issuer),
     features: {
       devInteractions: off,
       userinfo: off,
@@ -77,7 +84,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       pushedAuthorizationRequests: off,
       clientCredentials: { enabled: true },
       externalSigningSupport: { enabled: true, ack: 'experimental-01' },
-      rpInitiatedLogout: { enabled: true },
+      rpInitiatedLogout: { enabled: true, ...signOutPages(issuer) },
       resourceIndicators: {
         enabled: true,
         // The admin API is the one resource of client_credentials and of the code flow.
@@ -99,7 +106,12 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     // Browsers use the dashboard, which is of the same origin.
     clientBasedCORS: () => false,
     findAccount: createFindAccount(deps.users),
-    extraTokenClaims: (ctx) => (ctx as KoaContextWithOIDC).oidc.entities.PlatformTokenClaims as never,
+    extraTokenClaims(ctx, token) {
+      const { PlatformTokenClaims } = (ctx as KoaContextWithOIDC).oidc.entities;
+      if (PlatformTokenClaims) return PlatformTokenClaims as never;
+      // The admin API asks whether the grant is still there: a sign-out ends what it gave.
+      return token.kind === 'AccessToken' ? { grant_id: grantReference(String(token.grantId)) } : undefined;
+    },
     ttl: {
       AccessToken: policy.userTokenLifetime,
       ClientCredentials: policy.machineTokenLifetime,
@@ -110,10 +122,21 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       Grant: policy.sessionLifetime,
       RefreshToken: policy.refreshTokenLifetime,
     },
-    // Never HTML made from a request; the sign-in pages are ours.
-    renderError(ctx, out) {
-      ctx.type = 'json';
-      ctx.body = out;
+    // A person gets a page, a program JSON; neither with anything of the request.
+    renderError(ctx, { error, error_description }, cause) {
+      if (ctx.accepts('json', 'html') !== 'html') {
+        ctx.type = 'json';
+        ctx.body = { error, error_description };
+        return;
+      }
+      const gone = cause instanceof errors.SessionNotFound;
+      writePage(ctx, {
+        status: ctx.status,
+        title: (texts) => (gone ? texts.gone : texts.notPossible),
+        content: (texts) => html`<p role="alert">${gone ? texts.goneText : texts.notPossibleText}</p>
+${gone ? html`` : html`<p><code>${error}</code></p>`}
+<a class="button" href="${issuer}/dashboard">${texts.startAgain}</a>`,
+      });
     },
   };
 }
@@ -127,9 +150,11 @@ export function providerMiddleware(provider: () => Provider): Middleware {
     let run = composed.get(current);
     if (!run) {
       current.on('server_error', (failed, error) => void failures.set(failed.req, error));
-      run = compose(current.middleware) as Middleware;
+      run = compose([skipSignOutQuestion, ...current.middleware] as Middleware[]);
       composed.set(current, run);
     }
+    // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
+    ctx.set('Content-Security-Policy', "default-src 'none'; script-src; frame-ancestors 'none'");
     await run(ctx, next);
     if (failures.has(ctx.req)) throw failures.get(ctx.req);
   };

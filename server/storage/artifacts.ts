@@ -62,6 +62,24 @@ export function createArtifacts(knex: Knex) {
       return changed === 1;
     },
 
+    /** Ends the grant that an artifact came from, and all that came from it. */
+    async deleteWithGrant(kind: string, idDigest: Buffer): Promise<void> {
+      await knex.raw(
+        `WITH ended AS (SELECT grant_digest FROM oidc_artifacts WHERE kind = ? AND id_digest = ?)
+        DELETE FROM oidc_artifacts WHERE grant_digest = (SELECT grant_digest FROM ended)
+          OR (kind = 'Grant' AND id_digest = (SELECT grant_digest FROM ended))`,
+        [kind, idDigest],
+      );
+    },
+
+    async exists(kind: string, idDigest: Buffer, now: Date): Promise<boolean> {
+      const row = await knex('oidc_artifacts')
+        .where({ kind, id_digest: idDigest })
+        .where('expires_at', '>', now)
+        .first(knex.raw('1 AS found'));
+      return row !== undefined;
+    },
+
     async delete(kind: string, idDigest: Buffer): Promise<void> {
       await knex('oidc_artifacts').where({ kind, id_digest: idDigest }).delete();
     },

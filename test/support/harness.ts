@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import bcrypt from 'bcrypt';
 import { importJWK, type JWTPayload, SignJWT } from 'jose';
 import { v7 as uuidv7 } from 'uuid';
 import { inject } from 'vitest';
@@ -14,6 +15,7 @@ import { type KeySet, loadKeySet } from '../../server/keys/signing-keys.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import type { Role } from '../../server/storage/memberships.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
+import type { UserKind } from '../../server/storage/users.ts';
 import { withDatabase } from './global-setup.ts';
 
 export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
@@ -138,20 +140,34 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       await stores.organizations.insert(organization);
       return organization;
     },
-    async user({ organizationId, role = 'member' }: { organizationId?: string; role?: Role } = {}) {
+    async user({
+      organizationId,
+      role = 'member',
+      password,
+      kind = 'person',
+      status = 'active',
+    }: {
+      organizationId?: string;
+      role?: Role;
+      password?: string;
+      kind?: UserKind;
+      status?: 'active' | 'inactive';
+    } = {}) {
       const id = uuidv7();
       serial += 1;
+      const email = `user${serial}.${id}@example.com`;
       await stores.users.insert({
         id,
-        email: `user${serial}.${id}@example.com`,
+        email,
         name: `User ${serial}`,
-        kind: 'person',
-        status: 'active',
+        kind,
+        status,
         createdAt: new Date(),
-        passwordHash: null,
+        // As cheap as bcrypt gets: what is tested is not its cost.
+        passwordHash: password === undefined ? null : await bcrypt.hash(password, 4),
       });
       if (organizationId) await stores.memberships.put(organizationId, id, role, new Date());
-      return { id };
+      return { id, email };
     },
     async service(id = `service-${randomBytes(4).toString('hex')}`, scopes = ['read', 'write']) {
       const service = {

@@ -1,0 +1,242 @@
+import Router from '@koa/router';
+import type { Context } from 'koa';
+import type Provider from 'oidc-provider';
+import { errors } from 'oidc-provider';
+import { v7 as uuidv7 } from 'uuid';
+import { policy } from '../../config/policy.ts';
+import { verifyPassword } from '../domain/password.ts';
+import { redact } from '../domain/redaction.ts';
+import { BodyError, readBody } from '../http/body.ts';
+import { clientAddress } from '../http/client-address.ts';
+import type { AuditEvents } from '../storage/audit-events.ts';
+import { isDatabaseUnavailable } from '../storage/database.ts';
+import type { User, Users } from '../storage/users.ts';
+import { cookiesFor } from './cookies.ts';
+import { html, writePage } from './page.ts';
+import type { SignInLimits } from './sign-in-limits.ts';
+import type { Texts } from './texts.ts';
+
+export interface SignInDeps {
+  readonly issuer: string;
+  readonly provider: () => Provider;
+  readonly users: Users;
+  readonly auditEvents: AuditEvents;
+  readonly limits: SignInLimits;
+  readonly clock: () => Date;
+}
+
+type Interaction = Awaited<ReturnType<Provider['interactionDetails']>>;
+
+const path = '/oauth/sign-in/:uid';
+const formType = 'application/x-www-form-urlencoded';
+
+/** The sign-in page: a form by e-mail and password, between the authorization request and its answer. */
+export function signInRoutes(deps: SignInDeps): Router {
+  const { issuer, users, auditEvents, limits, clock } = deps;
+  const cookies = cookiesFor(issuer);
+  const basePath = new URL(issuer).pathname.replace(/\/$/, '');
+  const router = new Router({ sensitive: true, strict: true });
+
+  /** The interaction of this URL in this browser; undefined where it has expired, is finished or another browser's. */
+  async function findInteraction(ctx: Context): Promise<Interaction | undefined> {
+    try {
+      const interaction = await deps.provider().interactionDetails(ctx.req, ctx.res);
+      const matches = interaction.uid === ctx.params.uid && interaction.prompt.name === 'login';
+      return matches ? interaction : undefined;
+    } catch (error) {
+      if (error instanceof errors.SessionNotFound) return undefined;
+      throw error;
+    }
+  }
+
+  function writeForm(ctx: Context, interaction: Interaction, email: string, wrong = false): void {
+    // RFC 9110 §15.5.2 keeps 401 for answers with a challenge: a form that was refused is 422.
+    const status = wrong ? 422 : 200;
+    const title = (texts: Texts) => texts.signIn;
+    const alert = (texts: Texts) =>
+      wrong ? html`<p class="alert" id="alert" role="alert">${texts.wrongCredentials}</p>` : html``;
+    const [first, second] = email === '' ? [html` autofocus`, html``] : [html``, html` autofocus`];
+    const described = wrong ? html` aria-invalid="true" aria-describedby="alert"` : html``;
+    writePage(ctx, {
+      status,
+      title,
+      formTarget: foreignTarget(issuer, interaction),
+      content: (texts) => html`${alert(texts)}
+<form method="post" action="${basePath}/oauth/sign-in/${interaction.uid}">
+<label for="email">${texts.email}</label>
+<input id="email" name="email" type="email" value="${email}" autocomplete="username" autocapitalize="none"
+ spellcheck="false" required${described}${first}>
+<label for="password">${texts.password}</label>
+<input id="password" name="password" type="password" autocomplete="current-password" required${described}${second}>
+<button type="submit">${texts.signIn}</button>
+</form>`,
+    });
+  }
+
+  /** A page with one sentence and one way on. */
+  function writeNotice(
+    ctx: Context,
+    status: number,
+    title: keyof Texts & Sentence,
+    text: (texts: Texts) => string,
+    way: { text: keyof Texts & Sentence; href: string } = { text: 'startAgain', href: `${issuer}/dashboard` },
+  ): void {
+    writePage(ctx, {
+      status,
+      title: (texts) => texts[title],
+      content: (texts) => html`<p role="alert">${text(texts)}</p>
+<a class="button" href="${way.href}">${texts[way.text]}</a>`,
+    });
+  }
+
+  const writeGone = (ctx: Context) => writeNotice(ctx, 400, 'gone', (texts) => texts.goneText);
+
+  router.use(async (ctx, next) => {
+    try {
+      await next();
+    } catch (error) {
+      if (!isDatabaseUnavailable(error)) throw error;
+      ctx.set('Retry-After', String(policy.retryAfter));
+      const here = { text: 'backToSignIn', href: ctx.originalUrl } as const;
+      writeNotice(ctx, 503, 'unavailable', (texts) => texts.unavailableText, here);
+    }
+  });
+
+  router.get(path, async (ctx) => {
+    const interaction = await findInteraction(ctx);
+    if (!interaction) return writeGone(ctx);
+    const hint = interaction.params.login_hint;
+    writeForm(ctx, interaction, typeof hint === 'string' && hint.length <= 254 ? hint : '');
+  });
+
+  router.post(path, async (ctx) => {
+    if (isForeign(ctx, issuer)) {
+      ctx.req.resume();
+      return writeNotice(ctx, 403, 'notPossible', (texts) => texts.foreignForm);
+    }
+    const form = await readForm(ctx);
+    if (typeof form === 'number')
+      return writeNotice(ctx, form, 'notPossible', (texts) => texts.unreadableForm);
+    const interaction = await findInteraction(ctx);
+    if (!interaction) return writeGone(ctx);
+
+    const found = await users.findCredentials(form.email);
+    const attempt = {
+      account: found?.user.email ?? form.email,
+      address: clientAddress(ctx),
+      // Signed in here before, as this very user: no stranger can use up the attempts of this browser.
+      knownBrowser:
+        found !== undefined &&
+        ctx.cookies.get(cookies.names.knownBrowser, { signed: true }) === found.user.id,
+    };
+    const wait = await limits.count(attempt);
+    if (wait !== undefined) {
+      ctx.set('Retry-After', String(wait));
+      const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
+      return writeNotice(
+        ctx,
+        429,
+        'tooManyAttempts',
+        (texts) => texts.tryAgainIn(Math.ceil(wait / 60)),
+        again,
+      );
+    }
+
+    // One path for everybody, so that neither the time nor the words tell whether there is such a user.
+    const right = await verifyPassword(form.password, found?.passwordHash);
+    const user = right && found && maySignIn(found.user) ? found.user : undefined;
+    await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user)]);
+    if (!user) return writeForm(ctx, interaction, form.email, true);
+
+    await limits.takeBack(attempt);
+    await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
+    ctx.cookies.set(cookies.names.knownBrowser, user.id, cookies.knownBrowser);
+    ctx.set('Cache-Control', 'no-store');
+    const login = { accountId: user.id, amr: ['pwd'] };
+    const returnTo = await deps.provider().interactionResult(ctx.req, ctx.res, { login });
+    ctx.status = 303;
+    ctx.redirect(returnTo);
+  });
+
+  return router;
+}
+
+type Sentence = { [K in keyof Texts]: Texts[K] extends string ? K : never }[keyof Texts];
+
+const maySignIn = ({ status, kind }: User) => status === 'active' && kind === 'person';
+
+/** @returns the fields, or the status of a body that is no such form */
+async function readForm(ctx: Context): Promise<{ email: string; password: string } | 400 | 413 | 415> {
+  if (!ctx.is(formType)) {
+    ctx.req.resume();
+    return 415;
+  }
+  try {
+    const fields = new URLSearchParams(await readBody(ctx.req, policy.signInBodyLimit));
+    const email = fields.getAll('email');
+    const password = fields.getAll('password');
+    if (email.length > 1 || password.length > 1) return 400;
+    // PostgreSQL has no NUL in text; no e-mail address has one.
+    return { email: (email[0] ?? '').replaceAll('\0', '').trim(), password: password[0] ?? '' };
+  } catch (error) {
+    if (error instanceof BodyError) return error.status;
+    throw error;
+  }
+}
+
+/**
+ * Whether a browser says that the form was not ours. The cookie of the interaction is SameSite already: this holds where
+ * a browser does not keep to it. Our pages send no referrer, so their forms come with `Origin: null`.
+ */
+function isForeign(ctx: Context, issuer: string): boolean {
+  const site = ctx.get('Sec-Fetch-Site');
+  if (site) return site !== 'same-origin' && site !== 'none';
+  const origin = ctx.get('Origin');
+  return origin !== '' && origin !== 'null' && origin !== new URL(issuer).origin;
+}
+
+/** Where the answer to the form leads in the end, if that is another origin: the client's redirect_uri. */
+function foreignTarget(issuer: string, { params }: Interaction): string | undefined {
+  const { protocol, origin } = new URL(String(params.redirect_uri));
+  if (!/^https?:$/.test(protocol)) return protocol;
+  return origin === new URL(issuer).origin ? undefined : origin;
+}
+
+/**
+ * Another user's session in this browser ends, with what it granted, when somebody else signs in. The library would ask
+ * for it by a form that submits itself by a script.
+ */
+async function endSessionOfAnother(
+  ctx: Context,
+  provider: Provider,
+  interaction: Interaction,
+  userId: string,
+): Promise<void> {
+  const session = await provider.Session.get(ctx);
+  if (session.accountId === undefined || session.accountId === userId) return;
+  for (const { grantId, persistsLogout } of Object.values(session.authorizations ?? {})) {
+    const grant = grantId && !persistsLogout ? await provider.Grant.find(grantId) : undefined;
+    await grant?.destroy();
+  }
+  await session.destroy();
+  delete interaction.session;
+  await interaction.persist();
+}
+
+function signInEvent(ctx: Context, at: Date, user: User | undefined, target: User | undefined) {
+  const userAgent = ctx.get('User-Agent');
+  return {
+    id: uuidv7(),
+    at,
+    action: user ? 'user.signed_in' : 'user.sign_in_failed',
+    // Nobody has proved to be anybody where it failed; what was typed may be a password, and is not kept.
+    actor: user ? ({ type: 'user', id: user.id } as const) : ({ type: 'system', id: 'sign-in' } as const),
+    organizationId: null,
+    tokenId: null,
+    targetId: target?.id ?? null,
+    ip: clientAddress(ctx),
+    userAgent: userAgent ? redact(userAgent) : null,
+    requestId: ctx.state.requestId ?? null,
+    reason: null,
+  };
+}
