@@ -62,13 +62,16 @@ export function createBrowser(
     get: (target: string | URL, headers: Record<string, string> = {}) => request(target, { headers }),
     post: (
       target: string | URL,
-      form: Record<string, string> | string,
+      form: Record<string, string> | string | Uint8Array<ArrayBuffer>,
       headers: Record<string, string> = {},
     ) =>
       request(target, {
         method: 'POST',
         headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
-        body: typeof form === 'string' ? form : new URLSearchParams(form).toString(),
+        body:
+          typeof form === 'string' || form instanceof Uint8Array
+            ? form
+            : new URLSearchParams(form).toString(),
       }),
     cookie: (name: string) => [...jar.entries()].find(([key]) => key.startsWith(`${name}|`))?.[1].value,
   };

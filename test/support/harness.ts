@@ -181,7 +181,7 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       await stores.services.insert(service);
       return service;
     },
-    async client(scopes: string[], grantTypes = ['client_credentials']) {
+    async client(scopes: string[], grantTypes = ['client_credentials'], redirectUris: string[] = []) {
       const { secret, digest } = createClientSecret();
       const id = uuidv7();
       await stores.clients.insert({
@@ -190,7 +190,7 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
         secretDigest: digest,
         grantTypes,
         scopes,
-        redirectUris: [],
+        redirectUris,
         serviceId: null,
         createdAt: new Date(),
       });
