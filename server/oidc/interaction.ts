@@ -1,4 +1,4 @@
-import Router from '@koa/router';
+import type Router from '@koa/router';
 import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
 import { errors } from 'oidc-provider';
@@ -8,6 +8,7 @@ import { verifyPassword } from '../domain/password.ts';
 import { redact } from '../domain/redaction.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
 import { isDatabaseUnavailable } from '../storage/database.ts';
 import type { User, Users } from '../storage/users.ts';
@@ -35,7 +36,7 @@ export function signInRoutes(deps: SignInDeps): Router {
   const { issuer, users, auditEvents, limits, clock } = deps;
   const cookies = cookiesFor(issuer);
   const basePath = new URL(issuer).pathname.replace(/\/$/, '');
-  const router = new Router({ sensitive: true, strict: true });
+  const router = createRouter();
 
   /** The interaction of this URL in this browser; undefined where it has expired, is finished or another browser's. */
   async function findInteraction(ctx: Context): Promise<Interaction | undefined> {
