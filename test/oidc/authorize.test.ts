@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { authorizationRequest, createBrowser } from '../support/browser.ts';
 import { createHarness, type Harness } from '../support/harness.ts';
 
 let harness: Harness;
@@ -66,6 +67,90 @@ describe('an authorization request', () => {
     const told = new URLSearchParams(location.search || location.hash.slice(1));
     expect([told.get('error'), told.get('state')]).toEqual([error, 'a-state']);
   });
+
+  it('that cannot be answered is a page for a person, without anything of the request', async () => {
+    const browser = createBrowser(harness);
+    const { url } = authorizationRequest(harness, { client_id: 'nobody', state: 'zq<b>x', scope: 'zq<b>y' });
+    const answer = await browser.get(url);
+    expect(answer.status).toBe(400);
+    expect(answer.headers.get('content-type')).toBe('text/html; charset=utf-8');
+    expect(answer.headers.get('content-security-policy')).toMatch(/^default-src 'none'; style-src 'sha256-/);
+    expect(answer.text).toContain('<code>invalid_client</code>');
+    expect(answer.text).not.toMatch(/zq|nobody/);
+    const program = await browser.get(url, { accept: 'application/json' });
+    expect(Object.keys(JSON.parse(program.text))).toEqual(['error', 'error_description']);
+    expect(program.text).not.toMatch(/zq|nobody/);
+  });
+
+  it('answered by form_post names the one script of the answer in the policy', async () => {
+    const { url } = authorizationRequest(harness, { response_mode: 'form_post', prompt: 'none' });
+    const { headers, text } = await createBrowser(harness).get(url);
+    const script = /<script>(.*?)<\/script>/s.exec(text)?.[1] ?? '';
+    const digest = createHash('sha256').update(script).digest('base64');
+    expect(headers.get('content-security-policy')).toContain(`script-src 'sha256-${digest}'`);
+    expect(text).toContain('value="login_required"');
+  });
+
+  // What no parameter is, in every one of them.
+  const odd = [
+    '',
+    '\0',
+    '%',
+    '"><b>zq',
+    'z'.repeat(3000),
+    '\u{1F600}',
+    '-1',
+    '__proto__',
+    'a.b.c',
+    'none login',
+    'jwt',
+  ];
+  const parameters = [
+    ...[
+      'client_id',
+      'response_type',
+      'redirect_uri',
+      'scope',
+      'state',
+      'code_challenge',
+      'code_challenge_method',
+    ],
+    ...[
+      'nonce',
+      'prompt',
+      'max_age',
+      'resource',
+      'response_mode',
+      'login_hint',
+      'id_token_hint',
+      'ui_locales',
+    ],
+    ...[
+      'acr_values',
+      'claims',
+      'request',
+      'request_uri',
+      'registration',
+      'authorization_details',
+      'dpop_jkt',
+    ],
+  ];
+  it.each(parameters)(
+    'with an odd or repeated %s is no fault of the server, and leads to no stranger',
+    async (name) => {
+      const browser = createBrowser(harness);
+      for (const value of odd) {
+        const replaced = authorizationRequest(harness, { [name]: value }).url;
+        const repeated = `${authorizationRequest(harness).url}&${name}=${encodeURIComponent(value)}`;
+        for (const url of [replaced, repeated]) {
+          const { status, location, text } = await browser.get(url);
+          expect([status < 500, status, url]).toEqual([true, status, url]);
+          if (location) expect(location.origin).toBe(harness.issuer);
+          expect(text).not.toContain('<b>zq');
+        }
+      }
+    },
+  );
 
   it.each(['&client_id=dashboard', '&state=x', '&scope=%00', '&x=%ff', `&y=${'z'.repeat(5000)}`])(
     'with %.20s is no fault of the server',
