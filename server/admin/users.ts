@@ -106,7 +106,10 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
             const before = await users.lock(params.id, tx);
             if (!before) throw notFound();
             if (before.kind === 'service_account' && passwordHash) throw noPassword();
-            await users.update(params.id, { ...change, passwordHash }, tx);
+            // OWASP ASVS 5 §7.4: whoever signed in by the old password, or before the deactivation, is out.
+            const signsOut = passwordHash !== undefined || change.status === 'inactive';
+            const signedOutAt = signsOut ? clock() : undefined;
+            await users.update(params.id, { ...change, passwordHash, signedOutAt }, tx);
             const action = changeAction('user', before, change);
             await auditEvents.insert([auditEvent(request, action, clock(), { targetId: params.id })], tx);
             return { body: presentUser({ ...before, ...withoutUndefined(change) }) };

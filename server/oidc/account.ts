@@ -1,11 +1,18 @@
 import type { FindAccount } from 'oidc-provider';
 import type { Users } from '../storage/users.ts';
 
-/** Active users only: a deactivated user has no account, wherever the library asks. */
+/**
+ * Active users only: a deactivated user has no account, wherever the library asks. Nor has anybody for a session, a code
+ * or a refresh token that began before the user was signed out everywhere.
+ */
 export function createFindAccount(users: Users): FindAccount {
-  return async (_ctx, id) => {
-    const user = await users.find(id);
-    if (user?.status !== 'active') return undefined;
-    return { accountId: user.id, claims: () => ({ sub: user.id }) };
+  return async (ctx, id, source) => {
+    const found = await users.findWithSignOut(id);
+    if (found?.user.status !== 'active') return undefined;
+    const began = (source as { authTime?: number } | undefined)?.authTime ?? ctx.oidc.session?.loginTs;
+    // The library counts in whole seconds.
+    const signedOut = Math.floor((found.signedOutAt?.getTime() ?? 0) / 1000);
+    if (began !== undefined && began < signedOut) return undefined;
+    return { accountId: id, claims: () => ({ sub: id }) };
   };
 }

@@ -19,6 +19,8 @@ export interface UserChange {
   readonly email?: string | undefined;
   readonly passwordHash?: string | undefined;
   readonly status?: Status | undefined;
+  /** Ends every session that began before. */
+  readonly signedOutAt?: Date | undefined;
 }
 
 const columns = 'id, email, name, kind, status, created_at';
@@ -46,6 +48,16 @@ export function createUsers(knex: Knex) {
     async find(id: string, executor: Executor = knex): Promise<User | undefined> {
       const row = await executor('users').where({ id }).first(executor.raw(columns));
       return row && toUser(row as Row);
+    },
+
+    /** For sessions: with the moment that ended those from before. */
+    async findWithSignOut(id: string): Promise<{ user: User; signedOutAt: Date | null } | undefined> {
+      const row = await knex('users')
+        .where({ id })
+        .first(knex.raw(`${columns}, signed_out_at`));
+      if (!row) return undefined;
+      const { signed_out_at: signedOutAt } = row as { signed_out_at: Date | null };
+      return { user: toUser(row as unknown as Row), signedOutAt };
     },
 
     /** For signing in: with the bcrypt hash, by e-mail in any case. */
@@ -86,12 +98,17 @@ export function createUsers(knex: Knex) {
 
     async update(
       id: string,
-      { passwordHash, ...change }: UserChange,
+      { passwordHash, signedOutAt, ...change }: UserChange,
       executor: Executor = knex,
     ): Promise<void> {
       await executor('users')
         .where({ id })
-        .update({ id, ...change, ...(passwordHash === undefined ? {} : { password_hash: passwordHash }) });
+        .update({
+          id,
+          ...change,
+          ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
+          ...(signedOutAt === undefined ? {} : { signed_out_at: signedOutAt }),
+        });
     },
   };
 }

@@ -444,6 +444,36 @@ describe('a user who was deactivated', () => {
   });
 });
 
+describe('sessions and codes from before', () => {
+  it.each([
+    ['a new password', [{ password: 'another good password' }]],
+    ['a deactivation in between', [{ status: 'inactive' }, { status: 'active' }]],
+  ])('are ended by %s', async (_what, changes) => {
+    const user = await person();
+    const browser = createBrowser(harness);
+    const { code, verifier } = await signIn(harness, browser, user);
+    // The library counts sessions in whole seconds.
+    await new Promise((resolve) => setTimeout(resolve, 1100));
+    for (const change of changes) {
+      const changed = await fetch(`${harness.url}/admin/users/${user.id}`, {
+        method: 'PATCH',
+        headers: {
+          authorization: `Bearer ${await harness.build.machineJwt()}`,
+          'content-type': 'application/json',
+        },
+        body: JSON.stringify(change),
+      });
+      expect(changed.status).toBe(200);
+    }
+    const silent = await browser.get(authorizationRequest(harness, { prompt: 'none' }).url);
+    expect(silent.location?.searchParams.get('error')).toBe('login_required');
+    expect((await redeem(code, verifier)).status).toBe(400);
+
+    const again = await signIn(harness, browser, { ...user, ...(changes[0] as { password?: string }) });
+    expect((await me(await accessToken(again.code, again.verifier))).status).toBe(200);
+  });
+});
+
 describe('a code', () => {
   it('redeemed several times at once gives one success, and that is worth nothing afterwards', async () => {
     const { code, verifier } = await signIn(harness, createBrowser(harness), await person());
