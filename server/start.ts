@@ -73,7 +73,7 @@ export async function startServer(
     const connectionString = config.databaseUrl ?? String(embedded?.connectionString);
     database = createDatabase({ connectionString });
     stores = createStores(database, (err, waiting, dropped) =>
-      logger.error({ err, waiting, dropped }, 'exchanges could not be recorded yet'),
+      logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
     );
 
     await prepareSchema(config, database, connectionString);

@@ -47,8 +47,10 @@ export function createDatabase({
     acquireConnectionTimeout: acquireTimeout,
     // What fails is thrown, and logged by whoever catches it; Knex would print it beside the structured log.
     log: { warn() {}, error() {}, deprecate() {}, debug() {} },
+    compileSqlOnError: false,
     pool: { min: 0, max: poolSize },
   });
+  queries.on('query-error', withoutStatement);
   const lookups = new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   lookups.on('error', () => {});
@@ -67,6 +69,12 @@ export function createDatabase({
       await Promise.all([queries.destroy(), lookups.end()]);
     },
   };
+}
+
+/** Knex puts the statement before PostgreSQL's own message, and messages are logged. */
+function withoutStatement(error: Error, { sql }: { sql: string }): void {
+  const prefix = `${sql} - `;
+  if (error.message.startsWith(prefix)) error.message = error.message.slice(prefix.length);
 }
 
 const unavailableCodes = new Set([

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { createLogger } from '../../server/http/logger.ts';
 import { createAdapterFactory } from '../../server/oidc/adapter.ts';
 import type { AuditEvent } from '../../server/storage/audit-events.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
@@ -85,6 +86,18 @@ describe('the usage recorder', () => {
     await usage.close();
     expect(await recorded(id)).toBe(2);
     expect(errors).toEqual([[expect.objectContaining({ code: '22P02' }), 0, 1]]);
+  });
+
+  it('says what PostgreSQL refused, never the statement', async () => {
+    const { usage, errors } = recorder();
+    const { id } = await harness.build.platformToken();
+    usage.record(event(id, { ip: 'fe80::1%eth0' }));
+    await usage.close();
+    const lines: string[] = [];
+    const logger = createLogger('error', { write: (line: string) => void lines.push(line) });
+    logger.error({ err: (errors as [unknown][])[0]?.[0] }, 'not recorded');
+    expect(JSON.parse(String(lines[0])).err.message).toMatch(/^invalid input syntax for type inet/);
+    expect(lines[0]).not.toMatch(/insert into|unnest/i);
   });
 
   it('never sets the last use back', async () => {
