@@ -42,7 +42,12 @@ export async function loadKeySet({ signingKeys, sealer, alg, clock }: KeySetDeps
 
 /** What keeps the keys from serving, for `/health/ready`: the one that signs must still be in the database. */
 export async function signingKeyFaults(signingKeys: SigningKeys, keySet: KeySet): Promise<string[]> {
-  return (await signingKeys.has(String(keySet.publicJwks[0]?.kid))) ? [] : ['signing_keys'];
+  try {
+    return (await signingKeys.has(String(keySet.publicJwks[0]?.kid))) ? [] : ['signing_keys'];
+  } catch {
+    // It answered a moment ago: readiness gives a reason, never the problem document of an error.
+    return ['database'];
+  }
 }
 
 export async function createSigningKey(
