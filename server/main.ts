@@ -3,9 +3,17 @@ import { createLogger } from './http/logger.ts';
 import { SigningKeyError } from './keys/signing-keys.ts';
 import { SecretsError } from './secrets.ts';
 import { StartError, startServer } from './start.ts';
+import { DatabaseUnusableError } from './storage/database.ts';
 import { EmbeddedPostgresError } from './storage/embedded.ts';
 
-const expected = [ConfigError, StartError, SecretsError, SigningKeyError, EmbeddedPostgresError];
+const expected = [
+  ConfigError,
+  StartError,
+  SecretsError,
+  SigningKeyError,
+  DatabaseUnusableError,
+  EmbeddedPostgresError,
+];
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);

@@ -1,6 +1,6 @@
 import { readConfig } from '../config/env.ts';
 import { seed } from '../seeds/demonstration.ts';
-import { createDatabase, describeUnavailable } from './storage/database.ts';
+import { createDatabase, verifyUsable } from './storage/database.ts';
 import { startEmbedded } from './storage/embedded.ts';
 import { migrate } from './storage/migrations.ts';
 
@@ -15,6 +15,7 @@ async function main(): Promise<void> {
     limited: false,
   });
   try {
+    if (config.databaseUrl) await verifyUsable(database);
     await migrate(database.knex);
     if (seeding) await database.knex.transaction(seed);
     process.stdout.write(`${seeding ? 'migrated and seeded' : 'migrated'}\n`);
@@ -25,6 +26,6 @@ async function main(): Promise<void> {
 }
 
 main().catch((error: unknown) => {
-  process.stderr.write(`${describeUnavailable(error)}\n`);
+  process.stderr.write(`${(error as Error).message}\n`);
   process.exit(1);
 });

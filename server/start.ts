@@ -16,12 +16,7 @@ import { createAdminClient, createDemonstration } from './first-start.ts';
 import { createSealer } from './keys/sealing.ts';
 import { loadKeySet } from './keys/signing-keys.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
-import {
-  createDatabase,
-  type Database,
-  describeUnavailable,
-  isDatabaseUnavailable,
-} from './storage/database.ts';
+import { createDatabase, type Database, verifyUsable } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { createStores, type Stores } from './storage/stores.ts';
@@ -76,6 +71,7 @@ export async function startServer(
       logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
     );
 
+    if (config.databaseUrl) await verifyUsable(database);
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const sealer = createSealer(await keyEncryptionKeys(config, stores));
@@ -146,15 +142,7 @@ async function refuseDevelopmentSeeds(config: Config, { organizations }: Stores)
 }
 
 async function prepareSchema(config: Config, { knex }: Database, connectionString: string): Promise<void> {
-  let pending: string[];
-  try {
-    pending = await pendingMigrations(knex);
-  } catch (cause) {
-    if (!isDatabaseUnavailable(cause)) throw cause;
-    throw new StartError(`the database of DATABASE_URL cannot be used: ${describeUnavailable(cause)}`, {
-      cause,
-    });
-  }
+  const pending = await pendingMigrations(knex);
   if (pending.length === 0) return;
   if (config.databaseUrl && !config.migrateOnStart) {
     throw new StartError(

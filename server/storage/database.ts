@@ -110,10 +110,23 @@ export function isDatabaseUnavailable(error: unknown): boolean {
   return false;
 }
 
-/** What keeps the database away, for an operator: never the URL, which holds a password. */
-export function describeUnavailable(error: unknown): string {
-  const { message, code } = error as { message?: string; code?: string };
-  return message || String(code);
+/** The database of DATABASE_URL cannot be used; the message says why, never the URL, which holds a password. */
+export class DatabaseUnusableError extends Error {}
+
+/**
+ * Connects once: whatever goes wrong in a query that touches nothing is for the operator to mend.
+ * @throws DatabaseUnusableError
+ */
+export async function verifyUsable({ knex }: Database): Promise<void> {
+  try {
+    await knex.raw('SELECT 1');
+  } catch (cause) {
+    // Where a host has several addresses, the error that sums them up has a code and no message.
+    const { message, code } = cause as { message?: string; code?: string };
+    throw new DatabaseUnusableError(`the database of DATABASE_URL cannot be used: ${message || code}`, {
+      cause,
+    });
+  }
 }
 
 /** Whether PostgreSQL refuses the row itself: the same statement would fail again (class 22 and 23 of its codes). */
