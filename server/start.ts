@@ -10,9 +10,9 @@ import { setTimeout } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
-import { demonstration } from '../seeds/demonstration.ts';
+import { demonstration as seeds } from '../seeds/demonstration.ts';
 import { createApp } from './app.ts';
-import { createAdminClient, createDemonstration } from './first-start.ts';
+import { createFirstStart, type FirstStart } from './first-start.ts';
 import { createSealer } from './keys/sealing.ts';
 import { loadKeySet } from './keys/signing-keys.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
@@ -98,16 +98,14 @@ export async function startServer(
         deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 
-    const deps = { config, database, stores, clock };
-    const adminSecret = await createAdminClient(deps);
-    if (!(await stores.clients.find(config.adminClientId))) {
+    const firstStart = await createFirstStart({ config, database, stores, clock });
+    if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
-    const shown = embedded ? await createDemonstration(deps) : undefined;
     handle = app.callback();
     return {
       port: (server.address() as AddressInfo).port,
-      banner: banner(config, shown, adminSecret),
+      banner: banner(config, firstStart),
       async close() {
         stopping = true;
         // Readiness says so first; what is on its way is still served.
@@ -136,7 +134,7 @@ async function keyEncryptionKeys(config: Config, { signingKeys }: Stores): Promi
 }
 
 async function refuseDevelopmentSeeds(config: Config, { organizations }: Stores): Promise<void> {
-  if (config.production && (await organizations.find(demonstration.organizationId))) {
+  if (config.production && (await organizations.find(seeds.organizationId))) {
     throw new StartError('the database of DATABASE_URL holds the demonstration seeds: not in production');
   }
 }
@@ -179,13 +177,13 @@ function drain(server: Server): Promise<void> {
   });
 }
 
-function banner(config: Config, shown: string | undefined, adminSecret: string | undefined): string {
+function banner(config: Config, { adminSecret, demonstration }: FirstStart): string {
   return [
     '',
     `Platform Tokens  ${config.issuer}`,
     ...(adminSecret ? [`Admin client  ${config.adminClientId}  secret ${adminSecret}`] : []),
-    ...(shown ? [shown] : []),
-    ...(shown || adminSecret ? ['These secrets are shown this once.'] : []),
+    ...(demonstration ? [demonstration] : []),
+    ...(demonstration || adminSecret ? ['These secrets are shown this once.'] : []),
     '',
   ].join('\n');
 }

@@ -61,10 +61,13 @@ export function createUsers(knex: Knex) {
     },
 
     /** For signing in: with the bcrypt hash, by e-mail in any case. */
-    async findCredentials(email: string): Promise<{ user: User; passwordHash: string | null } | undefined> {
-      const row = await knex('users')
+    async findCredentials(
+      email: string,
+      executor: Executor = knex,
+    ): Promise<{ user: User; passwordHash: string | null } | undefined> {
+      const row = await executor('users')
         .whereRaw('lower(email) = lower(?)', [email])
-        .first(knex.raw(`${columns}, password_hash`));
+        .first(executor.raw(`${columns}, password_hash`));
       return (
         row && {
           user: toUser(row as unknown as Row),
