@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { link, mkdir, open, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -51,8 +51,9 @@ async function readKey(path: string): Promise<Buffer | undefined> {
 
 /** Whole or not at all, and never over one that another process has written first. */
 async function writeKey(path: string, text: string): Promise<void> {
-  const temporary = `${path}.${process.pid}`;
-  const file = await open(temporary, 'w', 0o600);
+  // A random name, for containers on one volume share their process ids.
+  const temporary = `${path}.${randomUUID()}`;
+  const file = await open(temporary, 'wx', 0o600);
   try {
     await file.writeFile(text);
     await file.sync();
