@@ -340,4 +340,14 @@ describe('migrations', () => {
       expect(await pendingMigrations(knex)).toEqual([]);
       await migrate(knex);
     }));
+
+  it('run beside those of a newer release', () =>
+    withEmptyDatabase(async (open) => {
+      const { knex } = open();
+      await knex.migrate.list();
+      await knex('knex_migrations').insert({ name: '29990101000000_later.ts', batch: 1 });
+      expect(await pendingMigrations(knex)).toContain('20261124000000_core.ts');
+      await migrate(knex);
+      expect(await pendingMigrations(knex)).toEqual([]);
+    }));
 });
