@@ -96,6 +96,8 @@ export function signInRoutes(deps: SignInDeps): Router {
     try {
       await next();
     } catch (error) {
+      // The same form sent twice: the interaction may end while the password is being compared.
+      if (error instanceof errors.SessionNotFound) return writeGone(ctx);
       if (!isDatabaseUnavailable(error)) throw error;
       ctx.set('Retry-After', String(policy.retryAfter));
       const here = { text: 'backToSignIn', href: ctx.originalUrl } as const;
