@@ -206,6 +206,27 @@ describe('a sign-in that is gone gets a page with a way on, never a fault', () =
     expectGone(await browser.get(String(accepted.location)));
   });
 
+  it('after it ended while the password was being looked at: the form was sent twice', async () => {
+    const user = await person();
+    const browser = createBrowser(harness);
+    const { url } = await openSignIn(browser, authorizationRequest(harness));
+    const { knex } = harness.database;
+    // The attempt waits with its audit event, which comes after the password.
+    const transaction = await knex.transaction();
+    await transaction.raw('LOCK TABLE audit_events IN EXCLUSIVE MODE');
+    const answer = browser.post(url, { email: user.email, password });
+    const waiting = async () =>
+      (
+        await knex.raw(
+          "SELECT FROM pg_locks WHERE relation = 'audit_events'::regclass AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+      ).rows.length;
+    await expect.poll(waiting, { timeout: 10_000 }).toBe(1);
+    await knex('oidc_artifacts').where({ kind: 'Interaction' }).delete();
+    await transaction.commit();
+    expectGone(await answer);
+  });
+
   it('after it has expired', async () => {
     const browser = createBrowser(harness);
     const { url } = await openSignIn(browser, authorizationRequest(harness));
