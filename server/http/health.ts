@@ -1,4 +1,5 @@
 import type Router from '@koa/router';
+import { policy } from '../../config/policy.ts';
 import { createRouter } from './router.ts';
 
 export interface HealthDeps {
@@ -19,6 +20,7 @@ export function healthRoutes({ faults, stopping }: HealthDeps): Router {
     ctx.set('Cache-Control', 'no-store');
     const reasons = stopping() ? ['stopping'] : await faults();
     ctx.status = reasons.length === 0 ? 200 : 503;
+    if (reasons.length > 0) ctx.set('Retry-After', String(policy.retryAfter));
     ctx.body = reasons.length === 0 ? { status: 'ok' } : { status: 'unavailable', reasons };
   });
   return router;

@@ -23,9 +23,10 @@ export interface DatabaseOptions {
 }
 
 const acquireTimeout = 3_000;
-const statementTimeout = 8_000;
-// Where PostgreSQL itself does not answer any more, its own timeout never comes.
-const queryTimeout = 9_000;
+const statementTimeout = 5_000;
+// Where PostgreSQL itself does not answer any more, its own timeout never comes. With the wait for a connection before
+// it, a request has its 503 within ten seconds.
+const queryTimeout = 6_000;
 
 /** Opens no connection by itself: the first query does. */
 export function createDatabase({

@@ -163,6 +163,7 @@ it.each([
 ])('%s answers %d without the database', async (path, status) => {
   const response = await fetch(url + path);
   expect(response.status).toBe(status);
+  expect(response.headers.has('retry-after')).toBe(status === 503);
   await response.body?.cancel();
 });
 
