@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
+import { nameFault } from '../domain/name.ts';
 import type { AuditEvent } from '../storage/audit-events.ts';
 import type { Client } from '../storage/clients.ts';
 import type { Member } from '../storage/memberships.ts';
@@ -12,18 +13,13 @@ import type { User } from '../storage/users.ts';
 /** Everything that the admin API takes and gives, written once: it validates, types and describes. */
 
 export const id = z.uuid().toLowerCase().meta({ description: 'UUIDv7' });
-// Format characters reorder a name or make two of them look alike. The joiners U+200C and U+200D are part of words in
-// Persian, Hindi and others, and of emoji; between Latin, Greek or Cyrillic letters nothing of them is to be seen.
-const joined = '[[\\p{L}\\p{M}\\p{ExtPict}\\p{EMod}]--[\\p{sc=Latn}\\p{sc=Grek}\\p{sc=Cyrl}]]';
-const joiner = new RegExp(`(?<=${joined})[\\u200c\\u200d](?=${joined})`, 'gv');
-const visible = /[^\s\p{Default_Ignorable_Code_Point}\u2800]/u;
 export const name = z
   .string()
-  .regex(/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}]*$/u, 'must not contain control characters or line breaks')
-  .refine((value) => !/\p{Cf}/u.test(value.replace(joiner, '')), 'must not contain invisible characters')
+  .superRefine((value, { addIssue }) => {
+    const fault = nameFault(value);
+    if (fault) addIssue(fault);
+  })
   .trim()
-  .refine((value) => visible.test(value), 'must not be empty')
-  .refine((value) => [...value].length <= 100, 'must have at most 100 characters')
   .meta({ description: '1 to 100 characters, no control or invisible characters', minLength: 1 });
 export const slug = z
   .string()
