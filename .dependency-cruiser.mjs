@@ -3,7 +3,7 @@ const floor = (name, from, allowed) => ({
   name,
   severity: 'error',
   from: { path: from },
-  to: { path: '^(config|server|migrations|seeds|test|bench)/', pathNot: allowed },
+  to: { path: '^(config|server|dashboard|migrations|seeds|test|bench)/', pathNot: allowed },
 });
 
 export default {
@@ -17,6 +17,12 @@ export default {
     floor('http-sees-no-sibling', '^server/http/', '^(server/(http|keys|storage|domain)|config)/'),
     floor('admin-sees-http', '^server/admin/', '^(server/(admin|http|keys|storage|domain)|config)/'),
     floor('oidc-sees-http', '^server/oidc/', '^(server/(oidc|http|keys|storage|domain)|config)/'),
+    // What the browser runs knows the server by its API alone.
+    floor('dashboard-is-a-client', '^dashboard/src/', '^dashboard/src/'),
+    floor('dashboard-session-is-the-base', '^dashboard/src/session/', '^dashboard/src/(session/|settings)'),
+    floor('dashboard-api-sees-the-session', '^dashboard/src/api/', '^dashboard/src/(api|session/|settings)'),
+    floor('dashboard-ui-knows-no-view', '^dashboard/src/ui/', '^dashboard/src/(ui|texts|api)/'),
+    floor('dashboard-tokens-know-no-shell', '^dashboard/src/tokens/', '^dashboard/src/(?!shell/)'),
     {
       name: 'domain-has-no-frameworks',
       severity: 'error',
@@ -50,7 +56,7 @@ export default {
     enhancedResolveOptions: {
       exportsFields: ['exports'],
       conditionNames: ['import', 'node', 'default', 'types'],
-      extensions: ['.ts', '.js', '.mjs', '.json'],
+      extensions: ['.ts', '.tsx', '.d.ts', '.js', '.mjs', '.json', '.css'],
     },
   },
 };

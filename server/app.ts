@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { createAdminApi } from './admin/index.ts';
 import { refuseRepeatedAuthorization } from './http/authorization.ts';
+import { type Dashboard, dashboardRoutes } from './http/dashboard.ts';
 import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
 import { requestLog } from './http/request-log.ts';
@@ -29,6 +30,7 @@ export interface AppDeps {
   readonly stores: Stores;
   readonly sealer: Sealer;
   readonly keySet: KeySet;
+  readonly dashboard: Dashboard;
   readonly logger: Logger;
   readonly clock: () => Date;
   readonly stopping: () => boolean;
@@ -86,7 +88,8 @@ export function createApp(deps: AppDeps): Koa {
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
     return library(ctx, next);
   });
-  for (const router of [health, metadata.mounted, signIn, admin]) {
+  const dashboard = dashboardRoutes(deps.dashboard, issuer);
+  for (const router of [health, metadata.mounted, signIn, admin, dashboard]) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }

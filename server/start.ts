@@ -7,12 +7,14 @@ import {
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { demonstration as seeds } from '../seeds/demonstration.ts';
 import { createApp } from './app.ts';
 import { createFirstStart, type FirstStart } from './first-start.ts';
+import { type Dashboard, loadDashboard } from './http/dashboard.ts';
 import { createSealer } from './keys/sealing.ts';
 import { loadKeySet } from './keys/signing-keys.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
@@ -43,6 +45,7 @@ export async function startServer(
     onLost,
   }: { logger: Logger; clock?: () => Date; onLost: (error: Error) => void },
 ): Promise<RunningServer> {
+  const dashboard = await readDashboard();
   // The port before anything is made: what a first start makes is shown once, and must not be made in vain.
   let handle: RequestListener = notReady;
   const server = createServer((request, response) => handle(request, response));
@@ -88,6 +91,7 @@ export async function startServer(
       stores,
       sealer,
       keySet,
+      dashboard,
       logger,
       clock,
       stopping: () => stopping,
@@ -117,6 +121,14 @@ export async function startServer(
   } catch (error) {
     await release();
     throw error;
+  }
+}
+
+async function readDashboard(): Promise<Dashboard> {
+  try {
+    return await loadDashboard(fileURLToPath(new URL('../dashboard/dist/', import.meta.url)));
+  } catch (cause) {
+    throw new StartError('the dashboard is not built: run "npm run build"', { cause });
   }
 }
 
@@ -180,8 +192,9 @@ function drain(server: Server): Promise<void> {
 function banner(config: Config, { adminSecret, demonstration }: FirstStart): string {
   return [
     '',
-    `Platform Tokens  ${config.issuer}`,
-    ...(adminSecret ? [`Admin client  ${config.adminClientId}  secret ${adminSecret}`] : []),
+    `Dashboard  ${config.issuer}/dashboard`,
+    `Issuer     ${config.issuer}`,
+    ...(adminSecret ? [`Admin      client ${config.adminClientId}  secret ${adminSecret}`] : []),
     ...(demonstration ? [demonstration] : []),
     ...(demonstration || adminSecret ? ['These secrets are shown this once.'] : []),
     '',

@@ -4,6 +4,7 @@ import pino from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readConfig } from '../../config/env.ts';
 import { createApp } from '../../server/app.ts';
+import { loadDashboard } from '../../server/http/dashboard.ts';
 import { createDatabase } from '../../server/storage/database.ts';
 import { createStores } from '../../server/storage/stores.ts';
 import { createHarness, exchange, type Harness, kek, postForm } from '../support/harness.ts';
@@ -83,6 +84,7 @@ beforeAll(async () => {
     stores,
     sealer,
     keySet,
+    dashboard: await loadDashboard('dashboard/dist'),
     logger,
     clock: () => new Date(),
     stopping: () => false,

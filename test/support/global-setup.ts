@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,8 @@ declare module 'vitest' {
 
 /** One real PostgreSQL a run, with a migrated template that each test file copies. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  // Builds the dashboard where it is not built.
+  execFileSync(process.execPath, ['dashboard/build.ts'], { stdio: 'inherit' });
   const dataDir = await mkdtemp(join(tmpdir(), 'platform-tokens-test-'));
   await chmod(dataDir, 0o755);
   const settings = {

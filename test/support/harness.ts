@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import bcrypt from 'bcrypt';
@@ -9,6 +10,7 @@ import { type Config, readConfig } from '../../config/env.ts';
 import { createApp } from '../../server/app.ts';
 import { createClientSecret } from '../../server/domain/client-secret.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
+import { loadDashboard } from '../../server/http/dashboard.ts';
 import { createLogger } from '../../server/http/logger.ts';
 import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
 import { type KeySet, loadKeySet } from '../../server/keys/signing-keys.ts';
@@ -66,20 +68,33 @@ export interface Harness {
 
 export interface HarnessOptions {
   readonly env?: NodeJS.ProcessEnv;
+  /** Under its own address as the issuer, as a browser needs it. */
+  readonly ownOrigin?: boolean;
+}
+
+/** A port that is free now. */
+export async function findFreePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** The whole application on a real port and a real database. */
-export async function createHarness({ env = {} }: HarnessOptions = {}): Promise<Harness> {
+export async function createHarness({ env = {}, ownOrigin = false }: HarnessOptions = {}): Promise<Harness> {
   const { database, url: databaseUrl, drop } = await createTestDatabase();
+  const port = ownOrigin ? await findFreePort() : 0;
   const config = readConfig({
     DATABASE_URL: databaseUrl,
     KEY_ENCRYPTION_KEY: kek.toString('base64url'),
-    ISSUER: 'http://issuer.test',
+    ISSUER: port === 0 ? 'http://issuer.test' : `http://localhost:${port}`,
     ...env,
   });
   const lines: string[] = [];
   const clock = { now: new Date(), frozen: false };
-  const instance = await startInstance(config, database, lines);
+  const instance = await startInstance(config, database, lines, port);
   return {
     ...instance,
     issuer: config.issuer,
@@ -106,15 +121,27 @@ export async function createHarness({ env = {} }: HarnessOptions = {}): Promise<
   };
 }
 
-async function startInstance(config: Config, database: Database, lines: string[]) {
+async function startInstance(config: Config, database: Database, lines: string[], port = 0) {
   const logger = createLogger('debug', { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
   const sealer = createSealer(config.keyEncryptionKeys);
   const clock = () => new Date();
   const keySet = await loadKeySet({ signingKeys: stores.signingKeys, sealer, alg: config.signingAlg, clock });
-  const app = createApp({ config, database, stores, sealer, keySet, logger, clock, stopping: () => false });
+  const dashboard = await loadDashboard('dashboard/dist');
+  const stopping = () => false;
+  const app = createApp({
+    config,
+    database,
+    stores,
+    sealer,
+    keySet,
+    dashboard,
+    logger,
+    clock,
+    stopping,
+  });
   const server = createServer(app.callback());
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   const path = new URL(config.issuer).pathname.replace(/\/$/, '');
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,

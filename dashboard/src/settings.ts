@@ -1,0 +1,20 @@
+/** What the server wrote into the page. */
+
+const meta = (name: string) => document.querySelector<HTMLMetaElement>(`meta[name="${name}"]`);
+
+/** Of this dashboard's authorization server: every URL of its own is built on it. */
+export const issuer = meta('issuer')?.content ?? '';
+
+/** Path of the dashboard, without a trailing slash. */
+export const basePath = new URL(document.baseURI).pathname.replace(/\/$/, '');
+
+/** Of this page's Content-Security-Policy, for the style elements that the components make. */
+export const styleNonce = meta('csp-nonce')?.nonce ?? '';
+
+export const clientId = 'dashboard';
+export const redirectUri = `${issuer}/dashboard/callback`;
+export const adminAudience = `${issuer}/admin`;
+
+/** Lifetime of a platform token, in days, and of the access tokens that it is exchanged for, in hours. */
+export const tokenLifetimeDays = 730;
+export const accessTokenLifetimeHours = 4;

@@ -1,0 +1,202 @@
+import { Anchor, Center, Container, Group, Loader, NavLink, Tabs, Title } from '@mantine/core';
+import { useQuery } from '@tanstack/react-query';
+import { type ReactNode, useSyncExternalStore } from 'react';
+import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
+import { useServices } from '../context.ts';
+import { OrganizationProvider, useCurrent, useHref } from '../organization.tsx';
+import { useTexts } from '../texts/index.tsx';
+import { OneTimeTokenProvider } from '../tokens/one-time-token.tsx';
+import { MemberTokens, OwnTokens } from '../tokens/pages.tsx';
+import { Failure } from '../ui/failure.tsx';
+import { Notice } from '../ui/notice.tsx';
+import { useTitle } from '../ui/use-title.ts';
+import { Account } from './account.tsx';
+import { OrganizationSwitcher } from './organization-switcher.tsx';
+import { paths } from './paths.ts';
+import classes from './shell.module.css';
+import { UserMenu } from './user-menu.tsx';
+
+/** The frame of every view: who and which organization at the top, the settings beside. */
+export function Shell() {
+  const texts = useTexts();
+  const { queries } = useServices();
+  const me = useQuery(queries.me());
+  if (!me.data) {
+    if (me.isError) return <Failure error={me.error} onRetry={() => void me.refetch()} />;
+    return (
+      <>
+        <Away />
+        <Center mih="100vh">
+          <Loader aria-label={texts.loading} role="status" />
+        </Center>
+      </>
+    );
+  }
+  return (
+    <OrganizationProvider me={me.data}>
+      <a href="#content" className={`visually-hidden ${classes.skip}`}>
+        {texts.skipToContent}
+      </a>
+      <Header />
+      <Away />
+      <Container size="xl" className={classes.page}>
+        <Navigation />
+        <main id="content" tabIndex={-1} className={classes.content}>
+          <OneTimeTokenProvider>
+            <Views />
+          </OneTimeTokenProvider>
+        </main>
+      </Container>
+    </OrganizationProvider>
+  );
+}
+
+function Header() {
+  const texts = useTexts();
+  const href = useHref();
+  return (
+    <header className={classes.header}>
+      <Container size="xl" className={classes.bar}>
+        <Anchor component={Link} href={href(paths.accessTokens)} className={classes.product}>
+          <img src="./icon.svg" alt="" width={24} height={24} />
+          <span>{texts.product}</span>
+        </Anchor>
+        <Group gap="xs" wrap="nowrap" miw={0}>
+          <OrganizationSwitcher />
+          <UserMenu />
+        </Group>
+      </Container>
+    </header>
+  );
+}
+
+/** Says so while the server does not answer. */
+function Away() {
+  const texts = useTexts();
+  const { reachability } = useServices();
+  const reachable = useSyncExternalStore(reachability.subscribe, reachability.reachable);
+  return (
+    <div role="status" className={classes.away}>
+      {reachable ? null : (
+        <Container size="xl" py="xs">
+          <strong>{texts.away}</strong> {texts.awayText}
+        </Container>
+      )}
+    </div>
+  );
+}
+
+function Navigation() {
+  const texts = useTexts();
+  const href = useHref();
+  const [path] = useLocation();
+  const { membership } = useCurrent();
+  return (
+    <nav aria-label={texts.settings} className={classes.navigation}>
+      <NavLink
+        component={Link}
+        href={href(paths.accessTokens)}
+        label={texts.profile}
+        active={path.startsWith(paths.account)}
+      />
+      {membership?.role === 'admin' ? (
+        <NavLink
+          component={Link}
+          href={href(paths.members)}
+          label={texts.members}
+          active={path === paths.members}
+        />
+      ) : null}
+    </nav>
+  );
+}
+
+function Views() {
+  return (
+    <Switch>
+      <Route path="/">
+        <Home />
+      </Route>
+      <Route path="/settings">
+        <Home />
+      </Route>
+      <Route path={paths.account}>
+        <Profile>
+          <Account />
+        </Profile>
+      </Route>
+      <Route path={paths.accessTokens}>
+        <Profile>
+          <WithOrganization>
+            <OwnTokens />
+          </WithOrganization>
+        </Profile>
+      </Route>
+      <Route path={paths.members}>
+        <WithOrganization>
+          <MemberTokens />
+        </WithOrganization>
+      </Route>
+      <Route>
+        <NotFound />
+      </Route>
+    </Switch>
+  );
+}
+
+function Home() {
+  const href = useHref();
+  return <Redirect to={href(paths.accessTokens)} replace />;
+}
+
+function Profile({ children }: { readonly children: ReactNode }) {
+  const texts = useTexts();
+  const href = useHref();
+  const [path, navigate] = useLocation();
+  return (
+    <>
+      <Title order={1} size="h2" mb="md">
+        {texts.profile}
+      </Title>
+      <Tabs value={path} onChange={(next) => next && navigate(href(next))} keepMounted={false}>
+        <Tabs.List mb="lg">
+          <Tabs.Tab value={paths.account}>{texts.account}</Tabs.Tab>
+          <Tabs.Tab value={paths.accessTokens}>{texts.accessTokens}</Tabs.Tab>
+        </Tabs.List>
+        <Tabs.Panel value={path}>{children}</Tabs.Panel>
+      </Tabs>
+    </>
+  );
+}
+
+function WithOrganization({ children }: { readonly children: ReactNode }) {
+  const texts = useTexts();
+  const { me, membership } = useCurrent();
+  // Another organization is another list: nothing of the former one stays.
+  if (membership) return <div key={membership.organization.id}>{children}</div>;
+  if (me.memberships.length === 0)
+    return <Notice title={texts.noOrganization}>{texts.noOrganizationText}</Notice>;
+  return (
+    <Notice title={texts.noPermission} role="alert">
+      {texts.noPermissionText}
+    </Notice>
+  );
+}
+
+function NotFound() {
+  const texts = useTexts();
+  const href = useHref();
+  useTitle(texts.notFound);
+  return (
+    <Notice
+      title={texts.notFound}
+      action={
+        <Anchor component={Link} href={href(paths.accessTokens)}>
+          {texts.toAccessTokens}
+        </Anchor>
+      }
+    >
+      {texts.notFoundText}
+    </Notice>
+  );
+}

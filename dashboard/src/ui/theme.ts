@@ -1,0 +1,78 @@
+import { type CSSVariablesResolver, createTheme, type MantineColorsTuple } from '@mantine/core';
+import classes from './windows.module.css';
+
+/** The colours of the sign-in page (server/oidc/page.ts), as shades; every pair that is used has a contrast of 4.5 or more. */
+const brand: MantineColorsTuple = [
+  '#eef3ff',
+  '#dbe5ff',
+  '#b6caff',
+  '#8fb0ff',
+  '#6c95fb',
+  '#4a76ea',
+  '#2450c8',
+  '#1f46b1',
+  '#193a94',
+  '#122b70',
+];
+
+/** Mantine's greys of the dark appearance, with the blue of the sign-in page's. */
+const dark: MantineColorsTuple = [
+  '#eceef2',
+  '#c3c9d4',
+  '#98a1b0',
+  '#6c7484',
+  '#373d49',
+  '#2a2f39',
+  '#20242c',
+  '#191c22',
+  '#131519',
+  '#101216',
+];
+
+const windows = { content: classes.sheet ?? '', header: classes.sheet ?? '', title: classes.title ?? '' };
+
+export const theme = createTheme({
+  primaryColor: 'brand',
+  primaryShade: { light: 6, dark: 3 },
+  autoContrast: true,
+  colors: { brand, dark },
+  fontFamily: 'system-ui, sans-serif',
+  fontFamilyMonospace: 'ui-monospace, monospace',
+  headings: { fontFamily: 'system-ui, sans-serif' },
+  defaultRadius: 'md',
+  cursorType: 'pointer',
+  respectReducedMotion: true,
+  components: {
+    // Scrolling is locked by the style sheet: the library would put a style element of its own into the page.
+    Modal: { defaultProps: { lockScroll: false, centered: true, classNames: windows } },
+    Drawer: { defaultProps: { lockScroll: false, position: 'right', classNames: windows } },
+  },
+});
+
+export const cssVariables: CSSVariablesResolver = () => ({
+  variables: {},
+  light: {
+    '--mantine-color-body': '#f3f4f6',
+    '--mantine-color-text': '#16181d',
+    '--mantine-color-dimmed': '#596070',
+    '--mantine-color-placeholder': '#6b7280',
+    '--mantine-color-error': '#a3161f',
+    '--sheet': '#ffffff',
+    '--edge': '#d5d9e0',
+    '--good': '#1a6b35',
+    '--warn': '#8a4b00',
+    '--bad': '#a3161f',
+  },
+  dark: {
+    '--mantine-color-body': '#101216',
+    '--mantine-color-text': '#eceef2',
+    '--mantine-color-dimmed': '#a3abba',
+    '--mantine-color-placeholder': '#98a1b0',
+    '--mantine-color-error': '#ffb3b3',
+    '--sheet': '#191c22',
+    '--edge': '#373d49',
+    '--good': '#86d9a0',
+    '--warn': '#f2c078',
+    '--bad': '#ffb3b3',
+  },
+});
