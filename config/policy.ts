@@ -42,5 +42,7 @@ export const policy = Object.freeze({
   minimumAdminSecretLength: 32,
   pageSizeDefault: 50,
   pageSizeMaximum: 100,
+  /** In bytes. Proxies refuse an answer whose headers are long: nginx, as it comes, takes 4 or 8 KiB of them in all. */
+  linkHeaderLimit: 3 * 1024,
   bulkRevokeMaximum: 100,
 });

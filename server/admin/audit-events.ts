@@ -1,7 +1,7 @@
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
-import { auditEventSchema, auditQuerySchema, pageOf, presentAuditEvent, presentPage } from './schemas.ts';
+import { auditEventSchema, auditQuerySchema, pageOf, presentAuditEvent } from './schemas.ts';
 
 export function auditEventRoutes({ auditEvents }: AdminDeps): AnyRoute[] {
   return [
@@ -13,7 +13,7 @@ export function auditEventRoutes({ auditEvents }: AdminDeps): AnyRoute[] {
         'The audit trail, newest first: all of it, of an organization to its admins, of their own tokens to members',
       access: 'tokens:read',
       query: auditQuerySchema,
-      response: { status: 200, description: 'A page of events', schema: pageOf(auditEventSchema) },
+      response: pageOf(auditEventSchema, 'A page of events'),
       async handle({ caller, query }) {
         const filter = {
           organizationId: query.organization_id,
@@ -25,7 +25,7 @@ export function auditEventRoutes({ auditEvents }: AdminDeps): AnyRoute[] {
         };
         const request = readPageRequest(query, 'audit-events', { value: 'time', id: 'uuid' });
         const page = await auditEvents.list(caller.visibility, filter, request);
-        return { body: presentPage(page, 'audit-events', presentAuditEvent) };
+        return answerPage(page, 'audit-events', presentAuditEvent);
       },
     }),
   ];

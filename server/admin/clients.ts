@@ -6,7 +6,7 @@ import { notFound, Problem } from '../http/problem.ts';
 import type { Client } from '../storage/clients.ts';
 import { violatedConstraint } from '../storage/database.ts';
 import { auditEvent } from './audit.ts';
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { withoutUndefined } from './organizations.ts';
 import { type AnyRoute, defineRoute, type Request } from './route.ts';
@@ -18,7 +18,6 @@ import {
   pageOf,
   pageQuery,
   presentClient,
-  presentPage,
 } from './schemas.ts';
 
 const params = z.object({ client_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/) });
@@ -86,10 +85,10 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'List clients, never their secrets',
       access: 'machine',
       query: z.strictObject(pageQuery),
-      response: { status: 200, description: 'A page of clients', schema: pageOf(clientSchema) },
+      response: pageOf(clientSchema, 'A page of clients'),
       async handle({ query }) {
         const page = await clients.list(readPageRequest(query, 'clients', { value: 'time', id: 'text' }));
-        return { body: presentPage(page, 'clients', presentClient) };
+        return answerPage(page, 'clients', presentClient);
       },
     }),
 

@@ -1,12 +1,19 @@
 import { z } from 'zod';
 import { Problem } from '../http/problem.ts';
-import type { PageRequest } from '../storage/pages.ts';
+import type { Cursor, Page, PageRequest } from '../storage/pages.ts';
+import type { Response } from './route.ts';
 
 const printable = z
   .string()
   .max(512)
   .regex(/^\P{Cc}*$/u);
-const cursorSchema = z.tuple([z.string(), printable, printable]);
+// Without a side it is `after`: so older releases made them, and read them while a newer one runs beside them.
+const cursorSchema = z.tuple([
+  z.string(),
+  printable,
+  printable,
+  z.enum(['from', 'before', 'until']).optional(),
+]);
 
 /**
  * The page that a query asks for. A cursor is bound to the order that it was made for.
@@ -18,15 +25,29 @@ export function readPageRequest(
   types: { readonly value: 'text' | 'time'; readonly id: 'text' | 'uuid' },
 ): PageRequest {
   if (query.cursor === undefined) return { limit: query.limit };
-  const cursor = parse(query.cursor);
-  if (!cursor || cursor[0] !== sort || !isOf(types, cursor[1], cursor[2])) {
+  const [order, value = '', id = '', side = 'after'] = parse(query.cursor) ?? [];
+  if (order !== sort || !isOf(types, value, id)) {
     throw new Problem({
       status: 400,
       title: 'Bad Request',
       errors: [{ pointer: '/cursor', detail: 'is not a cursor of this list' }],
     });
   }
-  return { limit: query.limit, after: { value: cursor[1], id: cursor[2] } };
+  return { limit: query.limit, cursor: { side, value, id } };
+}
+
+/** The page as every list answers it. */
+export function answerPage<T>(page: Page<T>, sort: string, present: (item: T) => unknown): Response {
+  const { data, total } = page;
+  const next = page.next && encode(sort, page.next);
+  const prev = page.prev && encode(sort, page.prev);
+  return { body: { data: data.map(present), next_cursor: next ?? null, total }, links: { next, prev } };
+}
+
+function encode(sort: string, { side, value, id }: Cursor): string {
+  return Buffer.from(JSON.stringify([sort, value, id, ...(side === 'after' ? [] : [side])])).toString(
+    'base64url',
+  );
 }
 
 function parse(text: string) {

@@ -20,7 +20,7 @@ export function createAdminApi(deps: AdminDeps & AuthenticateDeps): Router {
     ...clientRoutes(deps),
     ...auditEventRoutes(deps),
   ];
-  const router = createAdminRouter(routes, createAuthenticate(deps));
+  const router = createAdminRouter(routes, createAuthenticate(deps), deps.issuer);
   const openApi = JSON.stringify(createOpenApiDocument(routes, deps.issuer));
   router.get('/openapi.json', (ctx) => {
     ctx.set('Cache-Control', 'public, max-age=300');

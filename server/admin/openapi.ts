@@ -34,7 +34,7 @@ export function createOpenApiDocument(routes: readonly AnyRoute[], issuer: strin
 }
 
 function operation(route: AnyRoute) {
-  const { status, description, schema } = route.response;
+  const { status, description, schema, headers } = route.response;
   return {
     operationId: route.operationId,
     summary: route.summary,
@@ -47,7 +47,11 @@ function operation(route: AnyRoute) {
       ? { requestBody: { required: true, content: { 'application/json': { schema: route.body } } } }
       : {}),
     responses: {
-      [status]: { description, ...(schema ? { content: { 'application/json': { schema } } } : {}) },
+      [status]: {
+        description,
+        ...(headers ? { headers } : {}),
+        ...(schema ? { content: { 'application/json': { schema } } } : {}),
+      },
       ...Object.fromEntries(errorStatuses(route).map((code) => [code, problem(code)])),
     },
   };

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { notFound } from '../http/problem.ts';
 import { auditEvent, changeAction } from './audit.ts';
 import type { Caller } from './caller.ts';
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
@@ -17,7 +17,6 @@ import {
   pageQuery,
   presentMember,
   presentOrganization,
-  presentPage,
   putMemberSchema,
 } from './schemas.ts';
 
@@ -62,12 +61,12 @@ export function organizationRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'List organizations',
       access: 'machine',
       query: listQuery,
-      response: { status: 200, description: 'A page of organizations', schema: pageOf(organizationSchema) },
+      response: pageOf(organizationSchema, 'A page of organizations'),
       async handle({ query }) {
         const page = await organizations.list(
           readPageRequest(query, 'organizations', { value: 'time', id: 'uuid' }),
         );
-        return { body: presentPage(page, 'organizations', presentOrganization) };
+        return answerPage(page, 'organizations', presentOrganization);
       },
     }),
 
@@ -117,14 +116,12 @@ export function organizationRoutes(deps: AdminDeps): AnyRoute[] {
       access: 'tokens:read',
       params,
       query: listQuery,
-      response: { status: 200, description: 'A page of members', schema: pageOf(memberSchema) },
+      response: pageOf(memberSchema, 'A page of members'),
       async handle({ caller, params, query }) {
         checkMayRead(caller, params.id);
         if (!(await organizations.find(params.id))) throw notFound();
         const request = readPageRequest(query, 'members', { value: 'time', id: 'uuid' });
-        return {
-          body: presentPage(await memberships.listMembers(params.id, request), 'members', presentMember),
-        };
+        return answerPage(await memberships.listMembers(params.id, request), 'members', presentMember);
       },
     }),
 

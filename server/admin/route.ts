@@ -6,6 +6,7 @@ import { BodyError, readBody } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
 import { createRouter } from '../http/router.ts';
 import { type Caller, insufficientScope } from './caller.ts';
+import { linkHeader, type PageLinks } from './links.ts';
 
 /** Who may call a route: machine administrators only, or users with this scope as well, or any user. */
 export type Access = 'machine' | 'tokens:read' | 'tokens:write' | 'any';
@@ -14,6 +15,8 @@ export interface Response {
   readonly status?: number;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  /** Cursors of the pages beside this one. */
+  readonly links?: PageLinks;
 }
 
 export interface Request<P, Q, B> {
@@ -35,7 +38,13 @@ export interface Route<P = unknown, Q = unknown, B = unknown> {
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
-  readonly response: { readonly status: number; readonly description: string; readonly schema?: z.ZodType };
+  readonly response: {
+    readonly status: number;
+    readonly description: string;
+    readonly schema?: z.ZodType;
+    /** OpenAPI's header objects. */
+    readonly headers?: Readonly<Record<string, object>>;
+  };
   /** Statuses of errors beyond those that every route has. */
   readonly errors?: readonly number[];
   readonly handle: (request: Request<P, Q, B>) => Promise<Response>;
@@ -52,6 +61,7 @@ export function defineRoute<P, Q, B>(route: Route<P, Q, B>): AnyRoute {
 export function createAdminRouter(
   routes: readonly AnyRoute[],
   authenticate: (ctx: Context) => Promise<Caller>,
+  issuer: string,
 ): Router {
   const router = createRouter('/admin');
   for (const route of routes) {
@@ -67,15 +77,22 @@ export function createAdminRouter(
         query: parseQuery(route, ctx),
         body: await parseBody(route, ctx),
       };
-      const { status = route.response.status, body, headers = {} } = await route.handle(request);
+      const { status = route.response.status, body, headers = {}, links } = await route.handle(request);
       ctx.status = status;
-      ctx.set({ 'Cache-Control': 'no-store', ...headers });
+      const link = links && linkHeader(urlOf(issuer, route, request.params), ctx.querystring, links);
+      ctx.set({ 'Cache-Control': 'no-store', ...(link ? { Link: link } : {}), ...headers });
       if (body === undefined) return;
       ctx.type = 'application/json';
       ctx.body = JSON.stringify(body);
     });
   }
   return router;
+}
+
+/** From the issuer and what was validated, never from the request's Host or its spelling of the path. */
+function urlOf(issuer: string, route: AnyRoute, params: Readonly<Record<string, string>>): string {
+  const path = route.path.replace(/\{(\w+)\}/g, (_, name) => encodeURIComponent(String(params[name])));
+  return `${issuer}/admin${path}`;
 }
 
 function authorize(caller: Caller, access: Access): void {
@@ -85,7 +102,7 @@ function authorize(caller: Caller, access: Access): void {
 }
 
 /** What cannot be an id is not found, like an id that is not there. */
-function parseParams(route: AnyRoute, params: unknown): unknown {
+function parseParams(route: AnyRoute, params: unknown): Record<string, string> {
   if (!route.params) return {};
   const result = route.params.safeParse(params);
   if (!result.success) throw new Problem({ status: 404, title: 'Not Found' });

@@ -5,7 +5,6 @@ import type { AuditEvent } from '../storage/audit-events.ts';
 import type { Client } from '../storage/clients.ts';
 import type { Member } from '../storage/memberships.ts';
 import type { Organization } from '../storage/organizations.ts';
-import type { Page } from '../storage/pages.ts';
 import type { PlatformToken } from '../storage/platform-tokens.ts';
 import type { Service } from '../storage/services.ts';
 import type { User } from '../storage/users.ts';
@@ -64,8 +63,27 @@ export const pageQuery = {
   cursor: z.string().max(1024).optional(),
 };
 
-export function pageOf<T extends z.ZodType>(item: T) {
-  return z.strictObject({ data: z.array(item), next_cursor: z.string().nullable(), total: z.int().min(0) });
+/** What every list answers. */
+export function pageOf<T extends z.ZodType>(item: T, description: string) {
+  return {
+    status: 200,
+    description,
+    schema: z.strictObject({
+      data: z.array(item),
+      next_cursor: z.string().nullable(),
+      total: z.int().min(0),
+    }),
+    headers: {
+      Link: {
+        description:
+          'RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. ' +
+          `Left out where the query makes it longer than ${policy.linkHeaderLimit} bytes, \`next\` first.`,
+        schema: { type: 'string' },
+        example:
+          '<https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"',
+      },
+    },
+  } as const;
 }
 
 export const tokenSchema = z
@@ -378,16 +396,4 @@ export function presentAuditEvent(event: AuditEvent) {
     user_agent: event.userAgent,
     reason: event.reason,
   };
-}
-
-export function presentPage<T>(page: Page<T>, sort: string, present: (item: T) => unknown) {
-  return {
-    data: page.data.map(present),
-    next_cursor: page.next ? encodeCursor(sort, page.next) : null,
-    total: page.total,
-  };
-}
-
-function encodeCursor(sort: string, { value, id }: { value: string; id: string }): string {
-  return Buffer.from(JSON.stringify([sort, value, id])).toString('base64url');
 }

@@ -3,7 +3,7 @@ import { DomainError } from '../domain/errors.ts';
 import { notFound } from '../http/problem.ts';
 import { violatedConstraint } from '../storage/database.ts';
 import { auditEvent, changeAction } from './audit.ts';
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { withoutUndefined } from './organizations.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
@@ -12,7 +12,6 @@ import {
   createServiceSchema,
   pageOf,
   pageQuery,
-  presentPage,
   presentService,
   serviceSchema,
   slug,
@@ -56,10 +55,10 @@ export function serviceRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'List services',
       access: 'any',
       query: z.strictObject(pageQuery),
-      response: { status: 200, description: 'A page of services', schema: pageOf(serviceSchema) },
+      response: pageOf(serviceSchema, 'A page of services'),
       async handle({ query }) {
         const page = await services.list(readPageRequest(query, 'services', { value: 'text', id: 'text' }));
-        return { body: presentPage(page, 'services', presentService) };
+        return answerPage(page, 'services', presentService);
       },
     }),
 

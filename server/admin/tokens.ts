@@ -8,7 +8,7 @@ import { notFound, Problem } from '../http/problem.ts';
 import type { PlatformToken, TokenSort } from '../storage/platform-tokens.ts';
 import { auditEvent } from './audit.ts';
 import type { Caller } from './caller.ts';
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
@@ -16,7 +16,6 @@ import {
   createTokenSchema,
   id,
   pageOf,
-  presentPage,
   presentToken,
   revokedSchema,
   revokeSchema,
@@ -60,7 +59,7 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'List platform tokens, never their secrets',
       access: 'tokens:read',
       query: tokenQuerySchema,
-      response: { status: 200, description: 'A page of tokens', schema: pageOf(tokenSchema) },
+      response: pageOf(tokenSchema, 'A page of tokens'),
       async handle({ caller, query }) {
         const descending = query.sort.startsWith('-');
         const by = query.sort.replace('-', '') as TokenSort;
@@ -78,7 +77,7 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
           readPageRequest(query, query.sort, { value: by === 'name' ? 'text' : 'time', id: 'uuid' }),
           now,
         );
-        return { body: presentPage(page, query.sort, (token) => presentToken(token, now)) };
+        return answerPage(page, query.sort, (token) => presentToken(token, now));
       },
     }),
 

@@ -6,7 +6,7 @@ import { hashPassword, passwordFault } from '../domain/password.ts';
 import { notFound, Problem } from '../http/problem.ts';
 import { violatedConstraint } from '../storage/database.ts';
 import { auditEvent, changeAction } from './audit.ts';
-import { readPageRequest } from './cursor.ts';
+import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { withoutUndefined } from './organizations.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
@@ -16,7 +16,6 @@ import {
   id,
   meSchema,
   pageOf,
-  presentPage,
   presentUser,
   userQuerySchema,
   userSchema,
@@ -61,13 +60,13 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'List users; `q` is a literal part of the name or e-mail',
       access: 'machine',
       query: userQuerySchema,
-      response: { status: 200, description: 'A page of users', schema: pageOf(userSchema) },
+      response: pageOf(userSchema, 'A page of users'),
       async handle({ query }) {
         const page = await users.list(
           query.q,
           readPageRequest(query, 'users', { value: 'time', id: 'uuid' }),
         );
-        return { body: presentPage(page, 'users', presentUser) };
+        return answerPage(page, 'users', presentUser);
       },
     }),
 

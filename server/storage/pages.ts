@@ -3,11 +3,18 @@ import type { Knex } from 'knex';
 /** One page of a list, in keyset order: stable under inserts and deletes, where offsets would skip and repeat. */
 export interface PageRequest {
   readonly limit: number;
-  /** The sort value and id of the last row of the page before. */
-  readonly after?: Cursor | undefined;
+  readonly cursor?: Cursor | undefined;
 }
 
+/**
+ * On which side of its place in the order a page lies: `after` and `before` leave out the row at this very place,
+ * `from` and `until` have it.
+ */
+export type Side = 'after' | 'from' | 'before' | 'until';
+
+/** A place in the order, by a row's sort value and id: the row itself may be gone. */
 export interface Cursor {
+  readonly side: Side;
   readonly value: string;
   readonly id: string;
 }
@@ -15,6 +22,8 @@ export interface Cursor {
 export interface Page<T> {
   readonly data: T[];
   readonly next: Cursor | undefined;
+  /** Where rows come before this page. Known of pages that were reached by a cursor: before the first come none. */
+  readonly prev: Cursor | undefined;
   readonly total: number;
 }
 
@@ -28,6 +37,10 @@ export interface SortKey {
   readonly idType: 'text' | 'uuid';
 }
 
+const otherSide = { after: 'until', from: 'before', before: 'from', until: 'after' } as const;
+const ascending = { after: '>', from: '>=', before: '<', until: '<=' } as const;
+const descending = { after: '<', from: '<=', before: '>', until: '>=' } as const;
+
 /**
  * @param filtered a query with its joins and conditions, without columns, order and limit
  * @param columns SQL of the columns to read
@@ -39,7 +52,10 @@ export async function readPage<Row, T>(
   page: PageRequest,
   map: (row: Row) => T,
 ): Promise<Page<T>> {
-  const direction = sort.descending ? 'DESC' : 'ASC';
+  const { cursor, limit } = page;
+  // Backwards the rows that are nearest to the cursor come first, and are turned round once they are chosen.
+  const backwards = cursor?.side === 'before' || cursor?.side === 'until';
+  const direction = sort.descending === backwards ? 'ASC' : 'DESC';
   const rows = filtered
     .clone()
     .select(
@@ -48,24 +64,42 @@ export async function readPage<Row, T>(
       ),
     )
     .orderByRaw(`${sort.expression} ${direction}, ${sort.id} ${direction}`)
-    .limit(page.limit + 1);
-  if (page.after) {
-    rows.whereRaw(
-      `(${sort.expression}, ${sort.id}) ${sort.descending ? '<' : '>'} (?::${sort.type}, ?::${sort.idType})`,
-      [page.after.value, page.after.id],
-    );
-  }
-  const [found, [count]] = await Promise.all([
+    .limit(limit + 1);
+  if (cursor) rows.where(beside(sort, cursor));
+  const [found, [count], rowsBehind] = await Promise.all([
     rows as Promise<(Row & { cursor_value: string; cursor_id: string })[]>,
     filtered.clone().count({ total: '*' }) as Promise<{ total: string }[]>,
+    cursor ? hasRows(filtered, beside(sort, turned(cursor))) : false,
   ]);
-  const data = found.slice(0, page.limit);
-  const last = data.at(-1);
+  const chosen = found.slice(0, limit);
+  if (backwards) chosen.reverse();
+  const [first, last] = [chosen.at(0), chosen.at(-1)];
+  const rowsAhead = found.length > limit;
+  const [rowsBefore, rowsAfter] = backwards ? [rowsAhead, rowsBehind] : [rowsBehind, rowsAhead];
+  // From a page whose rows have all gone, the way back starts where the page was looked for.
+  const place = (side: Side, row: typeof first) =>
+    row ? { side, value: row.cursor_value, id: row.cursor_id } : cursor && turned(cursor);
   return {
-    data: data.map(map),
-    next: found.length > page.limit && last ? { value: last.cursor_value, id: last.cursor_id } : undefined,
+    data: chosen.map(map),
+    next: rowsAfter ? place('after', last) : undefined,
+    prev: rowsBefore ? place('before', first) : undefined,
     total: Number(count?.total ?? 0),
   };
+}
+
+const turned = (cursor: Cursor): Cursor => ({ ...cursor, side: otherSide[cursor.side] });
+
+/** The condition that a row lies on the cursor's side of its place. */
+function beside(sort: SortKey, { side, value, id }: Cursor) {
+  const operator = (sort.descending ? descending : ascending)[side];
+  const condition = `(${sort.expression}, ${sort.id}) ${operator} (?::${sort.type}, ?::${sort.idType})`;
+  return (query: Knex.QueryBuilder): void => void query.whereRaw(condition, [value, id]);
+}
+
+/** Stops at the first row that it finds. */
+async function hasRows(filtered: Knex.QueryBuilder, condition: ReturnType<typeof beside>): Promise<boolean> {
+  const found = await filtered.clone().where(condition).first(filtered.client.raw('1 AS found'));
+  return found !== undefined;
 }
 
 /** A literal substring for LIKE: the caller's % and _ are characters, not patterns. */

@@ -10,7 +10,10 @@ interface Media {
 interface Operation {
   operationId: string;
   description: string;
-  responses: Record<string, { description: string; content?: Record<string, Media> }>;
+  responses: Record<
+    string,
+    { description: string; headers?: Record<string, Media>; content?: Record<string, Media> }
+  >;
 }
 type Document = {
   openapi: string;
@@ -126,6 +129,20 @@ it('declares every parameter of every path', () => {
       expect(declared.map(({ name }) => name)).toEqual(wanted);
       expect(declared.every(({ required }) => required)).toBe(true);
     }
+  }
+});
+
+it('describes the Link header of every list, and of nothing else', () => {
+  const operations = Object.values(document.paths).flatMap((methods) => Object.values(methods));
+  const linked = operations.filter(({ responses }) => responses['200']?.headers?.Link);
+  const lists = operations.filter(({ operationId }) => operationId.startsWith('list'));
+  expect(lists.length).toBeGreaterThanOrEqual(7);
+  expect(linked).toEqual(lists);
+  for (const { responses } of linked) {
+    expect(responses['200']?.headers?.Link).toMatchObject({
+      description: expect.stringContaining('RFC 8288'),
+      schema: { type: 'string' },
+    });
   }
 });
 

@@ -667,6 +667,11 @@ export interface operations {
             /** @description A page of events */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -730,6 +735,11 @@ export interface operations {
             /** @description A page of clients */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1202,6 +1212,11 @@ export interface operations {
             /** @description A page of organizations */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1503,6 +1518,11 @@ export interface operations {
             /** @description A page of members */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1729,6 +1749,11 @@ export interface operations {
             /** @description A page of services */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2044,6 +2069,11 @@ export interface operations {
             /** @description A page of tokens */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2417,6 +2447,11 @@ export interface operations {
             /** @description A page of users */
             200: {
                 headers: {
+                    /**
+                     * @description RFC 8288: `rel="next"` and, on a page that a cursor led to, `rel="prev"`, where there is such a page. Left out where the query makes it longer than 3072 bytes, `next` first.
+                     * @example <https://id.example.com/admin/tokens?limit=50&cursor=WyIt>; rel="next", <https://id.example.com/admin/tokens?limit=50&cursor=WyJu>; rel="prev"
+                     */
+                    Link?: string;
                     [name: string]: unknown;
                 };
                 content: {
