@@ -10,6 +10,7 @@ import {
   changeOrganizationSchema,
   createOrganizationSchema,
   id,
+  memberQuerySchema,
   memberSchema,
   membershipSchema,
   organizationSchema,
@@ -112,16 +113,18 @@ export function organizationRoutes(deps: AdminDeps): AnyRoute[] {
       method: 'get',
       path: '/organizations/{id}/members',
       operationId: 'listMembers',
-      summary: "List an organization's members",
+      summary: "List an organization's members; `q` is a literal part of the name or e-mail",
       access: 'tokens:read',
       params,
-      query: listQuery,
+      query: memberQuerySchema,
       response: pageOf(memberSchema, 'A page of members'),
       async handle({ caller, params, query }) {
         checkMayRead(caller, params.id);
         if (!(await organizations.find(params.id))) throw notFound();
         const request = readPageRequest(query, 'members', { value: 'time', id: 'uuid' });
-        return answerPage(await memberships.listMembers(params.id, request), 'members', presentMember);
+        const filter = { userIds: query.user_id, text: query.q };
+        const page = await memberships.listMembers(params.id, filter, request);
+        return answerPage(page, 'members', presentMember);
       },
     }),
 

@@ -187,6 +187,12 @@ export const changeUserSchema = z.strictObject({
 });
 export const userQuerySchema = z.strictObject({ ...pageQuery, q: freeText.optional() });
 
+export const memberQuerySchema = z.strictObject({
+  ...pageQuery,
+  q: freeText.optional(),
+  user_id: repeatable(id),
+});
+
 export const role = z.enum(['member', 'admin']);
 export const memberSchema = z
   .strictObject({

@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
+import { userContains } from './users.ts';
 
 export type Role = 'member' | 'admin';
 
@@ -19,6 +20,12 @@ export interface Member {
   readonly status: string;
   readonly role: Role;
   readonly createdAt: Date;
+}
+
+export interface MemberFilter {
+  readonly userIds?: readonly string[] | undefined;
+  /** Literal substring of the name or the e-mail, any case. */
+  readonly text?: string | undefined;
 }
 
 export type Memberships = ReturnType<typeof createMemberships>;
@@ -40,7 +47,11 @@ export function createMemberships(knex: Knex) {
       }));
     },
 
-    listMembers(organizationId: string, page: PageRequest): Promise<Page<Member>> {
+    listMembers(
+      organizationId: string,
+      { userIds, text }: MemberFilter,
+      page: PageRequest,
+    ): Promise<Page<Member>> {
       const sort = {
         expression: 'm.created_at',
         type: 'timestamptz',
@@ -50,7 +61,9 @@ export function createMemberships(knex: Knex) {
       } as const;
       const filtered = knex('memberships as m')
         .join('users as u', 'u.id', 'm.user_id')
-        .where('m.organization_id', organizationId);
+        .where('m.organization_id', organizationId)
+        .where(userContains(text, 'u'));
+      if (userIds) filtered.whereIn('m.user_id', userIds);
       const columns = 'm.user_id, u.email, u.name, u.kind, u.status, m.role, m.created_at';
       return readPage<MemberRow, Member>(filtered, columns, sort, page, (row) => ({
         userId: row.user_id,

@@ -85,12 +85,7 @@ export function createUsers(knex: Knex) {
         id: 'id',
         idType: 'uuid',
       } as const;
-      const filtered = knex('users').where((query) => {
-        if (!text) return;
-        const pattern = likeSubstring(text);
-        query.whereRaw("lower(name) LIKE lower(?) ESCAPE '\\'", [pattern]);
-        query.orWhereRaw("lower(email) LIKE lower(?) ESCAPE '\\'", [pattern]);
-      });
+      const filtered = knex('users').where(userContains(text, 'users'));
       return readPage<Row, User>(filtered, columns, sort, page, toUser);
     },
 
@@ -113,6 +108,19 @@ export function createUsers(knex: Knex) {
           ...(signedOutAt === undefined ? {} : { signed_out_at: signedOutAt }),
         });
     },
+  };
+}
+
+/**
+ * @param text literal substring of the name or the e-mail, any case
+ * @param table under which name the query has the users
+ */
+export function userContains(text: string | undefined, table: 'users' | 'u') {
+  return (query: Knex.QueryBuilder): void => {
+    if (!text) return;
+    const pattern = likeSubstring(text);
+    query.whereRaw(`lower(${table}.name) LIKE lower(?) ESCAPE '\\'`, [pattern]);
+    query.orWhereRaw(`lower(${table}.email) LIKE lower(?) ESCAPE '\\'`, [pattern]);
   };
 }
 

@@ -263,6 +263,103 @@ describe('members', () => {
     expect(await walk(`/organizations/${id}/members`)).toHaveLength(5);
   });
 
+  describe('are found', () => {
+    async function team() {
+      const { id } = await harness.build.organization();
+      const make = async (name: string, address: string, organizationId = id) => {
+        const body = { name, email: `${address}.${uuidv7()}@example.com` };
+        const { body: user } = await call('POST', '/users', { body });
+        await harness.stores.memberships.put(organizationId, user.id, 'member', new Date());
+        return user.id as string;
+      };
+      const ann = await make('Ann 50% Ünal', 'ann_x');
+      const bob = await make('Bob', 'bob');
+      const { id: elsewhere } = await harness.build.organization();
+      const stranger = await make('Ann 50% Ünal', 'ann_x', elsewhere);
+      const admin = await harness.build.user({ organizationId: id, role: 'admin' });
+      const member = await harness.build.user({ organizationId: id });
+      const find = async (query: string, as?: string) => {
+        const answer = await call('GET', `/organizations/${id}/members?${query}`, as ? { as } : {});
+        return {
+          ...answer,
+          found: answer.body.data?.map(({ user_id }: { user_id: string }) => user_id) as string[],
+        };
+      };
+      return { id, ann, bob, stranger, admin: admin.id, member: member.id, find };
+    }
+
+    it('by a literal part of the name or the e-mail address, in any case, here only', async () => {
+      const { ann, bob, find } = await team();
+      for (const [text, wanted] of [
+        ['ANN', [ann]],
+        ['ünAL', [ann]],
+        ['0% ', [ann]],
+        ['nn_x.', [ann]],
+        ['BOB.', [bob]],
+        ['b_b', []],
+        ['%', [ann]],
+        ['nobody', []],
+      ] as const) {
+        const answer = await find(`q=${encodeURIComponent(text)}`);
+        expect([text, answer.status, answer.found, answer.body.total]).toEqual([
+          text,
+          200,
+          wanted,
+          wanted.length,
+        ]);
+      }
+      expect((await find('q=')).body.total).toBe(4);
+    });
+
+    it('by their ids, in any case, and nobody else', async () => {
+      const { ann, bob, stranger, find } = await team();
+      const both = await find(
+        `user_id=${bob}&user_id=${ann.toUpperCase()}&user_id=${stranger}&user_id=${uuidv7()}`,
+      );
+      expect([both.status, both.found, both.body.total]).toEqual([200, [ann, bob], 2]);
+      expect((await find(`user_id=${ann}`)).found).toEqual([ann]);
+      expect((await find(`user_id=${stranger}`)).body).toEqual({ data: [], next_cursor: null, total: 0 });
+      expect((await find(`user_id=${ann}&user_id=${bob}&q=bob`)).found).toEqual([bob]);
+      const hundred = [ann, ...Array.from({ length: 99 }, () => uuidv7())];
+      expect((await find(hundred.map((one) => `user_id=${one}`).join('&'))).found).toEqual([ann]);
+      const first = await find(`user_id=${ann}&user_id=${bob}&limit=1`);
+      expect([first.found, first.body.total]).toEqual([[ann], 2]);
+      const more = `user_id=${ann}&user_id=${bob}&limit=1&cursor=${first.body.next_cursor}`;
+      expect((await find(more)).found).toEqual([bob]);
+    });
+
+    it("by an organization's admin, and by no other user", async () => {
+      const { id, ann, admin, member, find } = await team();
+      const as = await harness.build.userJwt(admin);
+      expect((await find(`user_id=${ann}`, as)).found).toEqual([ann]);
+      expect((await find('q=ann', as)).found).toEqual([ann]);
+      const elsewhere = await harness.build.platformToken();
+      await harness.stores.memberships.put(elsewhere.organizationId, elsewhere.userId, 'admin', new Date());
+      for (const user of [member, elsewhere.userId]) {
+        const other = await harness.build.userJwt(user);
+        for (const query of [`user_id=${ann}`, `user_id=${user}`, 'q=ann']) {
+          const answer = await call('GET', `/organizations/${id}/members?${query}`, { as: other });
+          expect([answer.status, answer.body.title]).toEqual([404, 'Not Found']);
+        }
+      }
+    });
+
+    it.each([
+      ['user_id=', '/user_id/0'],
+      ['user_id=x', '/user_id/0'],
+      [`user_id=${uuidv7()}&user_id=1`, '/user_id/1'],
+      [Array.from({ length: 101 }, () => `user_id=${uuidv7()}`).join('&'), '/user_id'],
+      ['q=%01', '/q'],
+      ['q=a&q=b', '/q'],
+      [`q=${'x'.repeat(501)}`, '/q'],
+      ['role=admin', '/role'],
+    ])('never by %s', async (query, pointer) => {
+      const { find } = await team();
+      const answer = await find(query);
+      expect([answer.status, answer.body.type, pointersOf(answer)]).toEqual([400, 'about:blank', [pointer]]);
+    });
+  });
+
   it('refuse another role, strangers and unknown members', async () => {
     const { id } = await harness.build.organization();
     const user = await harness.build.user();

@@ -20,6 +20,7 @@ beforeAll(async () => {
     INSERT INTO services SELECT 's' || n, 'S' || n, 'https://s' || n, '{read}', 'active', now() FROM generate_series(1, 40) n;
     INSERT INTO memberships SELECT o.id, u.id, 'member', now()
       FROM (SELECT id, row_number() OVER () n FROM organizations) o JOIN (SELECT id, row_number() OVER () n FROM users) u ON u.n % 50 + 1 = o.n;
+    INSERT INTO users SELECT gen_random_uuid(), 'x' || n || '@example.com', 'X' || n, 'person', NULL, 'active', now() FROM generate_series(1, 20000) n;
     INSERT INTO platform_tokens (id, organization_id, user_id, service_id, name, digest, hint, scopes, created_at, expires_at)
       SELECT gen_random_uuid(), m.organization_id, m.user_id, 's' || (1 + n % 40), 'T' || n, sha256(n::text::bytea), 'ptk_abcd', '{read}',
         now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '730 days'
@@ -35,7 +36,7 @@ afterAll(async () => {
 });
 
 /** The plans of the very statements that a call of the store sends. */
-async function plansOf(work: () => Promise<unknown>): Promise<string> {
+async function plansOf(work: () => Promise<unknown>, table = 'platform_tokens'): Promise<string> {
   const statements: { sql: string; bindings: readonly unknown[] }[] = [];
   const listen = ({ sql, bindings }: { sql: string; bindings: readonly unknown[] }) =>
     void statements.push({ sql, bindings });
@@ -52,7 +53,7 @@ async function plansOf(work: () => Promise<unknown>): Promise<string> {
     database.lookups.query = query;
   }
   const plans: string[] = [];
-  for (const { sql, bindings } of statements.filter((statement) => /platform_tokens/.test(statement.sql))) {
+  for (const { sql, bindings } of statements.filter((statement) => statement.sql.includes(table))) {
     const { rows } = await database.lookups.query(`EXPLAIN ${sql}`, [...bindings]);
     plans.push(rows.map((line) => line['QUERY PLAN']).join('\n'));
   }
@@ -144,6 +145,19 @@ describe('none reads all of platform_tokens:', () => {
       reason: null,
     });
     expect(await plansOf(() => stores.usage.close())).not.toMatch(/Seq Scan on platform_tokens/);
+  });
+});
+
+describe('none reads all memberships, or all users:', () => {
+  const members = (filter: Parameters<Stores['memberships']['listMembers']>[1]) =>
+    stores.memberships.listMembers(row.organization_id, filter, page);
+  it.each<[string, () => Promise<unknown>]>([
+    ["an organization's members", () => members({})],
+    ['members by name or e-mail', () => members({ text: 'u1' })],
+    ['members by user', () => members({ userIds: [row.user_id, uuidv7()] })],
+    ["a user's memberships", () => stores.memberships.listForUser(row.user_id)],
+  ])('%s', async (_, work) => {
+    expect(await plansOf(work, 'memberships')).not.toMatch(/Seq Scan on (memberships|users)/);
   });
 });
 

@@ -172,7 +172,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * List an organization's members
+         * List an organization's members; `q` is a literal part of the name or e-mail
          * @description Scope `admin` or `tokens:read`.
          */
         get: operations["listMembers"];
@@ -1505,6 +1505,8 @@ export interface operations {
             query?: {
                 cursor?: string;
                 limit?: number;
+                q?: string;
+                user_id?: string[];
             };
             header?: never;
             path: {
