@@ -23,7 +23,7 @@ export function builtInClients(issuer: string): ClientMetadata[] {
       grant_types: ['authorization_code'],
       response_types: ['code'],
       redirect_uris: [`${issuer}/dashboard/callback`],
-      post_logout_redirect_uris: [`${issuer}/dashboard`],
+      post_logout_redirect_uris: [`${issuer}/dashboard`, `${issuer}/dashboard/signed-out`],
       scope: 'openid tokens:read tokens:write',
     },
   ];

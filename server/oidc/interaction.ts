@@ -2,10 +2,8 @@ import type Router from '@koa/router';
 import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
 import { errors } from 'oidc-provider';
-import { v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
 import { verifyPassword } from '../domain/password.ts';
-import { redact } from '../domain/redaction.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { createRouter } from '../http/router.ts';
@@ -15,7 +13,9 @@ import type { User, Users } from '../storage/users.ts';
 import { cookiesFor } from './cookies.ts';
 import { html, writePage } from './page.ts';
 import type { SignInLimits } from './sign-in-limits.ts';
+import { endSession } from './sign-out.ts';
 import type { Texts } from './texts.ts';
+import { userEvent } from './user-event.ts';
 
 export interface SignInDeps {
   readonly issuer: string;
@@ -217,29 +217,17 @@ async function endSessionOfAnother(
 ): Promise<void> {
   const session = await provider.Session.get(ctx);
   if (session.accountId === undefined || session.accountId === userId) return;
-  for (const { grantId, persistsLogout } of Object.values(session.authorizations ?? {})) {
-    const grant = grantId && !persistsLogout ? await provider.Grant.find(grantId) : undefined;
-    await grant?.destroy();
-  }
-  await session.destroy();
+  await endSession(ctx, provider, session);
   delete interaction.session;
   await interaction.persist();
 }
 
 function signInEvent(ctx: Context, at: Date, user: User | undefined, target: User | undefined) {
-  const userAgent = ctx.get('User-Agent');
-  return {
-    id: uuidv7(),
+  return userEvent(ctx, {
     at,
     action: user ? 'user.signed_in' : 'user.sign_in_failed',
     // Nobody has proved to be anybody where it failed; what was typed may be a password, and is not kept.
-    actor: user ? ({ type: 'user', id: user.id } as const) : ({ type: 'system', id: 'sign-in' } as const),
-    organizationId: null,
-    tokenId: null,
+    actor: user ? { type: 'user', id: user.id } : { type: 'system', id: 'sign-in' },
     targetId: target?.id ?? null,
-    ip: clientAddress(ctx),
-    userAgent: userAgent ? redact(userAgent) : null,
-    requestId: ctx.state.requestId ?? null,
-    reason: null,
-  };
+  });
 }

@@ -13,13 +13,15 @@ import { cookiesFor } from './cookies.ts';
 import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-exchange.ts';
 import { adminAudience, scopesSupported } from './metadata.ts';
 import { html, writePage } from './page.ts';
-import { signOutPages, skipSignOutQuestion } from './sign-out.ts';
+import { type SignOutDeps, signOut, signOutPages } from './sign-out.ts';
 import { SigningKey } from './signing-key.ts';
 
 const adminScopes = ['admin', 'tokens:read', 'tokens:write'];
 
-export interface ProviderDeps extends Omit<AdapterDeps, 'signingAlg'>, Omit<TokenExchangeDeps, 'keySet'> {
-  readonly issuer: string;
+export interface ProviderDeps
+  extends Omit<AdapterDeps, 'signingAlg'>,
+    Omit<TokenExchangeDeps, 'keySet'>,
+    SignOutDeps {
   readonly keySet: KeySet;
   readonly users: Users;
 }
@@ -37,6 +39,7 @@ export function createProvider(deps: ProviderDeps): Provider {
     );
   };
   registerTokenExchange(provider, { ...deps, keySet });
+  provider.use(signOut(deps));
   return provider;
 }
 
@@ -84,7 +87,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       pushedAuthorizationRequests: off,
       clientCredentials: { enabled: true },
       externalSigningSupport: { enabled: true, ack: 'experimental-01' },
-      rpInitiatedLogout: { enabled: true, ...signOutPages(issuer) },
+      rpInitiatedLogout: { enabled: true, ...signOutPages(deps) },
       resourceIndicators: {
         enabled: true,
         // The admin API is the one resource of client_credentials and of the code flow.
@@ -150,7 +153,7 @@ export function providerMiddleware(provider: () => Provider): Middleware {
     let run = composed.get(current);
     if (!run) {
       current.on('server_error', (failed, error) => void failures.set(failed.req, error));
-      run = compose([skipSignOutQuestion, ...current.middleware] as Middleware[]);
+      run = compose(current.middleware as Middleware[]);
       composed.set(current, run);
     }
     // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
