@@ -1,6 +1,6 @@
 import { Button, Drawer, Loader, Stack, Table, Text, Timeline, Title } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
-import type { AuditEvent, Member, Token } from '../api/client.ts';
+import { type AuditEvent, type Member, Refused, type Token } from '../api/client.ts';
 import { useServices } from '../context.ts';
 import { useCurrent } from '../organization.tsx';
 import { useTexts } from '../texts/index.tsx';
@@ -27,6 +27,8 @@ export function TokenDetails({ id, onClose }: { readonly id: string; readonly on
           <Facts token={token.data} />
           <Trail token={token.data} />
         </Stack>
+      ) : token.error instanceof Refused && token.error.status === 404 ? (
+        <Text role="alert">{texts.tokenGone}</Text>
       ) : token.isError ? (
         <Failure error={token.error} onRetry={() => void token.refetch()} />
       ) : (
