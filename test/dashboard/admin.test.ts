@@ -1,0 +1,152 @@
+import type { Page } from 'playwright-core';
+import { beforeEach, expect, it } from 'vitest';
+import { exchange } from '../support/harness.ts';
+import { createStage, describeInBrowser, type Person, password } from './support/dashboard.ts';
+
+describeInBrowser("an organization's admin", () => {
+  const stage = createStage();
+  let organization: { id: string };
+  let admin: Person;
+  let member: Person;
+
+  beforeEach(async () => {
+    organization = await stage.harness.build.organization('Acme');
+    admin = await stage.harness.build.user({ organizationId: organization.id, role: 'admin', password });
+    member = await stage.harness.build.user({ organizationId: organization.id, password });
+  });
+
+  const tms = () => {
+    const found = stage.services.get('tms');
+    if (!found) throw new Error('no service');
+    return found;
+  };
+  const give = (owner: Person, name: string, organizationId = organization.id) =>
+    stage.harness.build.platformToken({ organizationId, userId: owner.id, name, service: tms() });
+  const nameOf = async ({ id }: Person) => String((await stage.harness.stores.users.find(id))?.name);
+  const names = (page: Page) => page.locator('tbody tr td:nth-child(2)').allTextContents();
+  const expectNames = (page: Page, ...wanted: string[]) => expect.poll(() => names(page)).toEqual(wanted);
+
+  async function openMembers(): Promise<Page> {
+    const page = await stage.openAs(admin);
+    await page.getByRole('link', { name: 'Members' }).click();
+    await page.getByRole('heading', { level: 1, name: 'Members’ access tokens' }).waitFor();
+    return page;
+  }
+
+  async function chooseMember(page: Page, person: Person): Promise<void> {
+    const field = page.getByRole('combobox', { name: 'Member' });
+    await field.click();
+    await field.fill(person.email);
+    await page.getByRole('option', { name: new RegExp(person.email) }).click();
+  }
+
+  it('sees whose token each is, and their own list holds only their own', async () => {
+    await give(member, 'of the member');
+    await give(admin, 'of the admin');
+    const page = await openMembers();
+    await expectNames(page, 'of the admin', 'of the member');
+    const row = page.getByRole('row', { name: /of the member/ });
+    await row.getByText(await nameOf(member), { exact: true }).waitFor();
+    await page.getByRole('link', { name: 'Profile' }).click();
+    await expectNames(page, 'of the admin');
+  });
+
+  it('revokes one with a reason that the trail tells, and by whom', async () => {
+    const { id, token } = await give(member, 'leaked');
+    await exchange(stage.harness.url, token);
+    const page = await openMembers();
+    await page.getByRole('button', { name: 'Revoke leaked' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Revoke this token?' });
+    await dialog.getByLabel('Reason').fill('found in a <b>public</b> repository');
+    await dialog.getByRole('button', { name: 'Revoke', exact: true }).click();
+    await page.getByText('1 token revoked').waitFor();
+    expect((await exchange(stage.harness.url, token)).status).toBe(400);
+    const recorded = () =>
+      stage.harness.database.knex('audit_events').where({ token_id: id, action: 'token.exchanged' });
+    await expect.poll(recorded).toHaveLength(1);
+
+    await page.getByRole('combobox', { name: 'Status' }).click();
+    await page.getByRole('option', { name: 'Deleted' }).click();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'leaked', exact: true }).click();
+    const details = page.getByRole('dialog', { name: 'leaked' });
+    await details.getByText('Reason: found in a <b>public</b> repository').waitFor();
+    await details.getByText('by you from 127.0.0.1').waitFor();
+    await details.getByText('Exchanged for an access token').waitFor();
+    await details.getByText(`${await nameOf(member)} (${member.email})`).waitFor();
+  });
+
+  it("revokes all of one member's, on other pages too, and nobody else's", async () => {
+    const theirs = await Promise.all(Array.from({ length: 30 }, (_, n) => give(member, `Job ${n}`)));
+    const others = await give(admin, 'stays');
+    const elsewhere = await stage.harness.build.organization('Elsewhere');
+    await stage.harness.stores.memberships.put(elsewhere.id, member.id, 'member', new Date());
+    const abroad = await give(member, 'abroad', elsewhere.id);
+    const page = await openMembers();
+    await chooseMember(page, member);
+    await page.getByText('30 tokens', { exact: true }).waitFor();
+    expect(new URL(page.url()).searchParams.get('user')).toBe(member.id);
+    await page.getByRole('button', { name: 'Revoke all of this member' }).click();
+    const dialog = page.getByRole('dialog', { name: `Revoke every token of ${await nameOf(member)}?` });
+    await dialog.getByLabel('Reason').fill('left the company');
+    await dialog.getByRole('button', { name: 'Revoke', exact: true }).click();
+    await page.getByText('30 tokens revoked').waitFor();
+    await page.getByText('Nothing found').waitFor();
+    const first = theirs[0];
+    expect((await exchange(stage.harness.url, String(first?.token))).status).toBe(400);
+    for (const { token } of [others, abroad])
+      expect((await exchange(stage.harness.url, token)).status).toBe(200);
+    const events = await stage.harness.database
+      .knex('audit_events')
+      .where({ action: 'token.revoked', organization_id: organization.id, reason: 'left the company' });
+    expect(events).toHaveLength(30);
+  });
+
+  it('finds a member by a part of the name, and shares the view by its address', async () => {
+    await give(member, 'of the member');
+    await give(admin, 'of the admin');
+    const page = await openMembers();
+    await chooseMember(page, member);
+    await expectNames(page, 'of the member');
+    const shared = page.url();
+    await page.goto('/dashboard');
+    await page.goto(shared);
+    await expectNames(page, 'of the member');
+    expect(await page.getByRole('combobox', { name: 'Member' }).inputValue()).toContain(member.email);
+  });
+
+  it('shows each organization its own tokens, and remembers which one was chosen', async () => {
+    const second = await stage.harness.build.organization('Zeta');
+    await stage.harness.stores.memberships.put(second.id, admin.id, 'member', new Date());
+    await give(admin, 'in Acme');
+    await give(admin, 'in Zeta', second.id);
+    const page = await stage.openAs(admin);
+    await expectNames(page, 'in Acme');
+    await page.getByRole('button', { name: 'Organization: Acme. Switch' }).click();
+    await page.getByRole('menuitemradio', { name: 'Zeta' }).click();
+    await expectNames(page, 'in Zeta');
+    // There they are no admin.
+    expect(await page.getByRole('link', { name: 'Members' }).count()).toBe(0);
+    expect(new URL(page.url()).searchParams.get('organization')).toBe(second.id);
+    await page.goto('/dashboard');
+    await expectNames(page, 'in Zeta');
+    await page.goto(`/dashboard/settings/members/access-tokens?organization=${second.id}`);
+    await page.getByText('This is not for you to see').waitFor();
+    await page.goto(
+      '/dashboard/settings/profile/access-tokens?organization=019ab000-0000-7000-8000-00000000dead',
+    );
+    await page.getByText('This is not for you to see').waitFor();
+  });
+
+  it('is nobody special to the page alone: a member gets nothing by its address', async () => {
+    const { id } = await give(admin, 'secret project');
+    const page = await stage.openAs(member);
+    expect(await page.getByRole('link', { name: 'Members' }).count()).toBe(0);
+    await page.goto('/dashboard/settings/members/access-tokens');
+    await page.getByText('This is not for you to see').waitFor();
+    stage.expectedErrors.push('404');
+    await page.goto(`/dashboard/settings/profile/access-tokens?token=${id}`);
+    await page.getByText('This token does not exist, or is not yours to see.').waitFor();
+    expect(await page.getByText('secret project').count()).toBe(0);
+  });
+});
