@@ -88,6 +88,7 @@ describe('with the embedded database', () => {
     timeout: 60_000,
   }, async () => {
     const first = await start();
+    expect(first.output()).toContain(`Dashboard  http://localhost:${first.port}/dashboard\n`);
     const token = printed(first.output(), /subject_token=(\S+)/);
     const before = (await (await exchange(first.url, token)).json()) as { access_token: string };
     expect(before).toMatchObject({ expires_in: 14400, token_type: 'Bearer' });
@@ -97,6 +98,7 @@ describe('with the embedded database', () => {
     expect((await exchange(second.url, token)).status).toBe(200);
     const jwks = (await (await fetch(`${second.url}/oauth/jwks`)).json()) as JSONWebKeySet;
     await jwtVerify(before.access_token, createLocalJWKSet(jwks), { typ: 'at+jwt' });
+    expect(second.output()).toContain(`Dashboard  http://localhost:${second.port}/dashboard\n`);
     expect(second.output()).not.toMatch(/ptk_|secret|password/);
     expect(await stop(second)).toBe(0);
   });
