@@ -1,17 +1,19 @@
-import { type ChildProcess, fork } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { availableParallelism, cpus, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
-import packageJson from '../package.json' with { type: 'json' };
 import { createDatabase } from '../server/storage/database.ts';
-import { startEmbedded } from '../server/storage/embedded.ts';
-import { migrate } from '../server/storage/migrations.ts';
 import { fill } from './fixture.ts';
 import { drive, type LoadResult } from './load.ts';
-import type { CandidateMessage, Sample } from './servers/candidate.ts';
+import {
+  type Cleanup,
+  createEnvironment,
+  issuer,
+  type Running,
+  run,
+  say,
+  startCandidate,
+  startDatabase,
+} from './stage.ts';
 
 /** The token exchange of our server against a hand-written one, in one alternating run. See docs/performance.md. */
 
@@ -19,15 +21,10 @@ const candidates = ['noop', 'hand-written', 'product'] as const;
 type Name = (typeof candidates)[number];
 
 const targets = { throughputRatio: 0.7, rssMb: 250 };
-const issuer = 'https://issuer.example.com';
 const keptTokens = 5_000;
 const rampMs = 1_000;
 // Longer than the product's write-behind interval: what it still writes must not meet the next candidate's round.
 const settleMs = 1_500;
-const startLimitMs = 30_000;
-const stopLimitMs = 10_000;
-/** Node's flags of `npm start`: what is measured is what is run. */
-const productFlags = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
 
 interface Options {
   readonly seconds: number;
@@ -47,13 +44,6 @@ interface Round extends LoadResult {
   /** Of this process, which makes the load; in ms. */
   readonly loadCpuPerRequest: number;
   readonly rssMax: number;
-}
-
-interface Running {
-  readonly name: Name;
-  readonly port: number;
-  sample(): Promise<Sample>;
-  stop(): Promise<void>;
 }
 
 function readOptions(): Options {
@@ -83,61 +73,20 @@ function readOptions(): Options {
   };
 }
 
-/** What has been started, to be ended in reverse order however the run ends. */
-class Cleanup {
-  readonly #steps: (() => Promise<unknown>)[] = [];
-  #running: Promise<void> | undefined;
-
-  add(step: () => Promise<unknown>): void {
-    this.#steps.push(step);
-  }
-
-  run(): Promise<void> {
-    this.#running ??= this.#runAll();
-    return this.#running;
-  }
-
-  async #runAll(): Promise<void> {
-    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
-      await step().catch((error) => say(`clean-up: ${error}`));
-    }
-  }
-}
-
 async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
-  const directory = await mkdtemp(join(tmpdir(), 'platform-tokens-bench-'));
-  cleanup.add(() => rm(directory, { recursive: true, force: true }));
-  say('starting PostgreSQL with its default durability');
-  const starting = startEmbedded({ dataDir: join(directory, 'data') });
-  cleanup.add(() =>
-    starting.then(
-      (started) => started.stop(),
-      () => {},
-    ),
-  );
-  const embedded = await starting;
-  const database = createDatabase({ connectionString: embedded.connectionString });
+  const { directory, connectionString } = await startDatabase(cleanup);
+  const database = createDatabase({ connectionString });
   // The filling may take longer than a request may.
-  const filler = createDatabase({ connectionString: embedded.connectionString, limited: false });
+  const filler = createDatabase({ connectionString, limited: false });
   const poolSize = database.lookups.options.max;
-  await migrate(filler.knex);
   say(`filling ${options.tokens} platform tokens`);
   const tokens = await fill(filler, options.tokens, keptTokens);
   const { rows } = await filler.knex.raw('SHOW server_version');
   await filler.close();
   await database.close();
 
-  const environment = {
-    NODE_ENV: 'production',
-    HOST: '127.0.0.1',
-    PORT: '0',
-    ISSUER: issuer,
-    DATABASE_URL: embedded.connectionString,
-    POOL_SIZE: String(poolSize),
-    KEY_ENCRYPTION_KEY: randomBytes(32).toString('base64url'),
-    DATA_DIR: join(directory, 'server'),
-  };
-  const running: Running[] = [];
+  const environment = { ...createEnvironment(connectionString, directory), POOL_SIZE: String(poolSize) };
+  const running: Running<Name>[] = [];
   for (const name of candidates)
     running.push(await startCandidate(name, environment, directory, cleanup, options.profile));
   await compareAnswers(running, String(tokens[0]));
@@ -161,76 +110,8 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   return report.met;
 }
 
-async function startCandidate(
-  name: Name,
-  env: NodeJS.ProcessEnv,
-  directory: string,
-  cleanup: Cleanup,
-  profile: string | undefined,
-): Promise<Running> {
-  const log = await open(join(directory, `${name}.log`), 'w');
-  const { PATH, TMPDIR, NODE_OPTIONS } = process.env;
-  const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
-    // Nothing else from outside: a LOG_LEVEL of the shell must not change what is measured.
-    env: { PATH, TMPDIR, NODE_OPTIONS, ...env },
-    execArgv: [
-      ...(name === 'product' ? productFlags : []),
-      ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []),
-    ],
-    stdio: ['ignore', log.fd, 'inherit', 'ipc'],
-  });
-  await log.close();
-  const stop = () => stopChild(child);
-  cleanup.add(stop);
-  const ready = await reply(child, 'ready', startLimitMs);
-  return {
-    name,
-    port: ready.port,
-    async sample() {
-      const answer = reply(child, 'sample', startLimitMs);
-      child.send('sample');
-      return answer;
-    },
-    stop,
-  };
-}
-
-/** The next message of this type. */
-function reply<T extends CandidateMessage['type']>(
-  child: ChildProcess,
-  type: T,
-  limitMs: number,
-): Promise<CandidateMessage & { type: T }> {
-  return new Promise((resolve, reject) => {
-    const settle = (act: () => void) => {
-      clearTimeout(timer);
-      child.off('message', onMessage).off('exit', onExit);
-      act();
-    };
-    const onMessage = (message: unknown) => {
-      const received = message as CandidateMessage;
-      if (received.type === type) settle(() => resolve(received as CandidateMessage & { type: T }));
-    };
-    const onExit = (code: number | null) => settle(() => reject(new Error(`a candidate ended: ${code}`)));
-    const timer = setTimeout(
-      () => settle(() => reject(new Error(`a candidate does not answer: ${type}`))),
-      limitMs,
-    );
-    child.on('message', onMessage).on('exit', onExit);
-  });
-}
-
-async function stopChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const exited = new Promise((resolve) => child.once('exit', resolve));
-  const limit = setTimeout(() => child.kill('SIGKILL'), stopLimitMs);
-  if (child.connected) child.disconnect();
-  await exited;
-  clearTimeout(limit);
-}
-
 /** Both servers must do the same job: verifiable JWTs with the same claims, in answers with the same members. */
-async function compareAnswers(running: readonly Running[], token: string): Promise<void> {
+async function compareAnswers(running: readonly Running<Name>[], token: string): Promise<void> {
   const shapes: string[] = [];
   for (const { name, port } of running) {
     if (name === 'noop') continue;
@@ -279,7 +160,10 @@ function toRequest(token: string): Buffer {
   );
 }
 
-async function measure(candidate: Running, load: Omit<Parameters<typeof drive>[0], 'port'>): Promise<Round> {
+async function measure(
+  candidate: Running<Name>,
+  load: Omit<Parameters<typeof drive>[0], 'port'>,
+): Promise<Round> {
   const before = await candidate.sample();
   const loadBefore = process.cpuUsage();
   const result = await drive({ ...load, port: candidate.port });
@@ -397,20 +281,4 @@ function median(values: readonly number[]): number {
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits));
 
-function say(text: string): void {
-  process.stderr.write(`${text}\n`);
-}
-
-const cleanup = new Cleanup();
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => void cleanup.run().finally(() => process.exit(1)));
-}
-let met = false;
-try {
-  met = await main(readOptions(), cleanup);
-} catch (error) {
-  say(error instanceof Error ? String(error.stack) : String(error));
-} finally {
-  await cleanup.run();
-}
-process.exit(met ? 0 : 1);
+await run((cleanup) => main(readOptions(), cleanup));
