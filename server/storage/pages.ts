@@ -44,6 +44,7 @@ const descending = { after: '<', from: '<=', before: '>', until: '>=' } as const
 /**
  * @param filtered a query with its joins and conditions, without columns, order and limit
  * @param columns SQL of the columns to read
+ * @param table where to read them, once the rows are chosen by what an index holds: for rows that are chosen from many
  */
 export async function readPage<Row, T>(
   filtered: Knex.QueryBuilder,
@@ -51,21 +52,28 @@ export async function readPage<Row, T>(
   sort: SortKey,
   page: PageRequest,
   map: (row: Row) => T,
+  table?: Knex.QueryBuilder,
 ): Promise<Page<T>> {
   const { cursor, limit } = page;
   // Backwards the rows that are nearest to the cursor come first, and are turned round once they are chosen.
   const backwards = cursor?.side === 'before' || cursor?.side === 'until';
   const direction = sort.descending === backwards ? 'ASC' : 'DESC';
-  const rows = filtered
+  const order = `${sort.expression} ${direction}, ${sort.id} ${direction}`;
+  const nearest = filtered
     .clone()
-    .select(
-      filtered.client.raw(
-        `${columns}, (${sort.expression})::text AS cursor_value, (${sort.id})::text AS cursor_id`,
-      ),
-    )
-    .orderByRaw(`${sort.expression} ${direction}, ${sort.id} ${direction}`)
+    .orderByRaw(order)
     .limit(limit + 1);
-  if (cursor) rows.where(beside(sort, cursor));
+  if (cursor) nearest.where(beside(sort, cursor));
+  const source = table
+    ? table
+        .whereIn(filtered.client.raw(sort.id), nearest.select(filtered.client.raw(sort.id)))
+        .orderByRaw(order)
+    : nearest;
+  const rows = source.select(
+    filtered.client.raw(
+      `${columns}, (${sort.expression})::text AS cursor_value, (${sort.id})::text AS cursor_id`,
+    ),
+  );
   const [found, [count], rowsBehind] = await Promise.all([
     rows as Promise<(Row & { cursor_value: string; cursor_id: string })[]>,
     filtered.clone().count({ total: '*' }) as Promise<{ total: string }[]>,

@@ -767,6 +767,58 @@ describe('the audit trail', () => {
     expect(await tokens(adminJwt)).toEqual([id, other.id].sort());
   });
 
+  it('shows who is an admin here and a member there both, and a former member nothing', async () => {
+    const here = await harness.build.organization();
+    const there = await harness.build.organization();
+    const user = await harness.build.user({ organizationId: here.id, role: 'admin' });
+    await harness.stores.memberships.put(there.id, user.id, 'member', new Date());
+    const service = await harness.build.service();
+    const make = async (organizationId: string, userId?: string) => {
+      const { id } = await harness.build.platformToken({
+        organizationId,
+        service,
+        ...(userId ? { userId } : {}),
+      });
+      await call('DELETE', `/tokens/${id}`);
+      return id;
+    };
+    const own = await make(here.id, user.id);
+    const colleagues = await make(here.id);
+    const ownThere = await make(there.id, user.id);
+    const foreignThere = await make(there.id);
+    const elsewhere = await make((await harness.build.organization()).id);
+    await call('PATCH', `/organizations/${here.id}`, { body: { name: 'New' } });
+    await call('PATCH', `/organizations/${there.id}`, { body: { name: 'New' } });
+
+    const as = await harness.build.userJwt(user.id);
+    const seen = async (query = '') => {
+      const { status, body } = await call('GET', `/audit-events?limit=100&${query}`, { as });
+      expect([status, body.total]).toEqual([200, body.data.length]);
+      return body.data.map((event: { token_id: string | null; target_id: string | null }) => {
+        return event.token_id ?? event.target_id;
+      });
+    };
+    expect((await seen()).sort()).toEqual([own, colleagues, ownThere, here.id].sort());
+    expect(await seen(`organization_id=${there.id}`)).toEqual([ownThere]);
+    expect(await seen(`token_id=${colleagues}`)).toEqual([colleagues]);
+    for (const foreign of [foreignThere, elsewhere]) expect(await seen(`token_id=${foreign}`)).toEqual([]);
+    const pages: string[] = [];
+    for (let cursor = ''; ; ) {
+      const { body } = await call('GET', `/audit-events?limit=1${cursor}`, { as });
+      pages.push(...body.data.map(({ id }: { id: string }) => id));
+      if (!body.next_cursor) break;
+      cursor = `&cursor=${body.next_cursor}`;
+    }
+    expect(new Set(pages).size).toBe(4);
+
+    await harness.stores.memberships.put(here.id, user.id, 'member', new Date());
+    expect((await seen()).sort()).toEqual([own, ownThere].sort());
+    await harness.stores.memberships.remove(here.id, user.id);
+    expect(await seen()).toEqual([ownThere]);
+    await harness.stores.memberships.remove(there.id, user.id);
+    expect(await seen()).toEqual([]);
+  });
+
   it('records an exchange, keeps no credential from the user agent, and no ip that is none', async () => {
     const { token, id } = await harness.build.platformToken();
     expect((await exchange(harness.url, token)).status).toBe(200);

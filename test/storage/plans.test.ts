@@ -25,6 +25,9 @@ beforeAll(async () => {
       SELECT gen_random_uuid(), m.organization_id, m.user_id, 's' || (1 + n % 40), 'T' || n, sha256(n::text::bytea), 'ptk_abcd', '{read}',
         now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '730 days'
       FROM generate_series(1, 20000) n JOIN (SELECT *, row_number() OVER () k FROM memberships) m ON m.k = 1 + n % 1000;
+    INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id)
+      SELECT gen_random_uuid(), t.created_at + n * interval '1 day', 'token.exchanged', 'token', t.id, t.organization_id, t.id
+      FROM platform_tokens t, generate_series(1, 2) n;
   `);
   await database.knex.raw('ANALYZE');
   row = await database.knex('platform_tokens').offset(7777).first();
@@ -158,6 +161,35 @@ describe('none reads all memberships, or all users:', () => {
     ["a user's memberships", () => stores.memberships.listForUser(row.user_id)],
   ])('%s', async (_, work) => {
     expect(await plansOf(work, 'memberships')).not.toMatch(/Seq Scan on (memberships|users)/);
+  });
+});
+
+describe('none reads the events of every organization:', () => {
+  const trail = (
+    visibility: Parameters<Stores['auditEvents']['list']>[0],
+    filter: Parameters<Stores['auditEvents']['list']>[1] = {},
+  ) => stores.auditEvents.list(visibility, filter, page);
+  const user = (more: { memberOf: string[]; adminOf: string[] }) =>
+    ({ all: false, userId: row.user_id, ...more }) as const;
+  const own = () => [row.organization_id];
+  it.each<[string, () => Promise<unknown>]>([
+    ["an admin's trail", () => trail(user({ memberOf: own(), adminOf: own() }))],
+    ["a member's trail", () => trail(user({ memberOf: own(), adminOf: [] }))],
+    ["a token's trail", () => trail(user({ memberOf: own(), adminOf: own() }), { tokenId: row.id })],
+    ["a member's token's trail", () => trail(user({ memberOf: own(), adminOf: [] }), { tokenId: row.id })],
+    ["an organization's trail", () => trail({ all: true }, { organizationId: row.organization_id })],
+    ["an actor's trail", () => trail({ all: true }, { actorId: row.user_id })],
+  ])('%s', async (_, work) => {
+    const plans = await plansOf(work, 'audit_events');
+    expect(plans).not.toMatch(/Seq Scan on audit_events/);
+    // In the order of time it would read every organization's until it has found enough.
+    expect(plans).not.toMatch(/audit_events_at/);
+  });
+
+  it('the trail of an admin here and a member there', async () => {
+    const { id } = await database.knex('organizations').whereNot({ id: row.organization_id }).first('id');
+    const work = () => trail(user({ memberOf: [...own(), id], adminOf: [id] }));
+    expect(await plansOf(work, 'audit_events')).not.toMatch(/Seq Scan on audit_events/);
   });
 });
 
