@@ -1,23 +1,16 @@
-import { Button, Center, Loader, Modal, Text } from '@mantine/core';
+import { Button, Modal, Text } from '@mantine/core';
 import { useServices, useSessionState } from './context.ts';
 import { Shell } from './shell/shell.tsx';
 import { useTexts } from './texts/index.tsx';
-import { Notice } from './ui/notice.tsx';
-import { useTitle } from './ui/use-title.ts';
+import { PageNotice } from './ui/notice.tsx';
+import { Waiting } from './ui/waiting.tsx';
 
 /** Who is there decides what is shown. */
 export function App() {
-  const texts = useTexts();
   const state = useSessionState();
   if (state === 'signed-out') return <SignedOut />;
   if (state === 'failed') return <SignInFailed />;
-  if (state === 'starting') {
-    return (
-      <Center mih="100vh">
-        <Loader aria-label={texts.loading} role="status" />
-      </Center>
-    );
-  }
+  if (state === 'starting') return <Waiting />;
   return (
     <>
       <Shell />
@@ -29,15 +22,14 @@ export function App() {
 function SignedOut() {
   const texts = useTexts();
   const { session } = useServices();
-  useTitle(texts.signedOutTitle);
   return (
     <main>
-      <Notice
+      <PageNotice
         title={texts.signedOutTitle}
         action={<Button onClick={() => void session.signIn()}>{texts.signIn}</Button>}
       >
         {texts.signedOutText}
-      </Notice>
+      </PageNotice>
     </main>
   );
 }
@@ -45,16 +37,15 @@ function SignedOut() {
 function SignInFailed() {
   const texts = useTexts();
   const { session } = useServices();
-  useTitle(texts.signInFailed);
   return (
     <main>
-      <Notice
+      <PageNotice
         title={texts.signInFailed}
         role="alert"
         action={<Button onClick={() => void session.start()}>{texts.tryAgain}</Button>}
       >
         {texts.signInFailedText}
-      </Notice>
+      </PageNotice>
     </main>
   );
 }

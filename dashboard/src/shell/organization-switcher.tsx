@@ -1,6 +1,7 @@
 import { Button, Menu, Text } from '@mantine/core';
 import { useCurrent, useSwitchOrganization } from '../organization.tsx';
 import { useTexts } from '../texts/index.tsx';
+import classes from './shell.module.css';
 
 /** Which organization's tokens are shown: a menu for those who belong to several. */
 export function OrganizationSwitcher() {
@@ -25,11 +26,13 @@ export function OrganizationSwitcher() {
       <Menu.Dropdown mah="60vh" className="scrolls">
         <Menu.Label>{texts.organization}</Menu.Label>
         <Menu.RadioGroup value={membership?.organization.id ?? null} onChange={switchTo}>
-          {me.memberships.map(({ organization }) => (
-            <Menu.RadioItem key={organization.id} value={organization.id}>
-              {organization.name}
-            </Menu.RadioItem>
-          ))}
+          <fieldset className={classes.choice} aria-label={texts.organization}>
+            {me.memberships.map(({ organization }) => (
+              <Menu.RadioItem key={organization.id} value={organization.id}>
+                {organization.name}
+              </Menu.RadioItem>
+            ))}
+          </fieldset>
         </Menu.RadioGroup>
       </Menu.Dropdown>
     </Menu>

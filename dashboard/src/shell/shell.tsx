@@ -1,4 +1,4 @@
-import { Anchor, Center, Container, Group, Loader, NavLink, Tabs, Title } from '@mantine/core';
+import { Anchor, Container, Group, NavLink, Tabs, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { type ReactNode, useSyncExternalStore } from 'react';
 import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
@@ -8,8 +8,8 @@ import { useTexts } from '../texts/index.tsx';
 import { OneTimeTokenProvider } from '../tokens/one-time-token.tsx';
 import { MemberTokens, OwnTokens } from '../tokens/pages.tsx';
 import { Failure } from '../ui/failure.tsx';
-import { Notice } from '../ui/notice.tsx';
-import { useTitle } from '../ui/use-title.ts';
+import { PageNotice } from '../ui/notice.tsx';
+import { Waiting } from '../ui/waiting.tsx';
 import { Account } from './account.tsx';
 import { OrganizationSwitcher } from './organization-switcher.tsx';
 import { paths } from './paths.ts';
@@ -22,13 +22,17 @@ export function Shell() {
   const { queries } = useServices();
   const me = useQuery(queries.me());
   if (!me.data) {
-    if (me.isError) return <Failure error={me.error} onRetry={() => void me.refetch()} />;
+    if (me.isError) {
+      return (
+        <main>
+          <Failure error={me.error} onRetry={() => void me.refetch()} ofPage />
+        </main>
+      );
+    }
     return (
       <>
         <Away />
-        <Center mih="100vh">
-          <Loader aria-label={texts.loading} role="status" />
-        </Center>
+        <Waiting />
       </>
     );
   }
@@ -127,13 +131,13 @@ function Views() {
       </Route>
       <Route path={paths.accessTokens}>
         <Profile>
-          <WithOrganization>
+          <WithOrganization level={2}>
             <OwnTokens />
           </WithOrganization>
         </Profile>
       </Route>
       <Route path={paths.members}>
-        <WithOrganization>
+        <WithOrganization level={1}>
           <MemberTokens />
         </WithOrganization>
       </Route>
@@ -169,26 +173,31 @@ function Profile({ children }: { readonly children: ReactNode }) {
   );
 }
 
-function WithOrganization({ children }: { readonly children: ReactNode }) {
+/** @param level of the heading that says why there is none */
+function WithOrganization({ level, children }: { readonly level: 1 | 2; readonly children: ReactNode }) {
   const texts = useTexts();
   const { me, membership } = useCurrent();
   // Another organization is another list: nothing of the former one stays.
   if (membership) return <div key={membership.organization.id}>{children}</div>;
-  if (me.memberships.length === 0)
-    return <Notice title={texts.noOrganization}>{texts.noOrganizationText}</Notice>;
+  if (me.memberships.length === 0) {
+    return (
+      <PageNotice title={texts.noOrganization} level={level}>
+        {texts.noOrganizationText}
+      </PageNotice>
+    );
+  }
   return (
-    <Notice title={texts.noPermission} role="alert">
+    <PageNotice title={texts.noPermission} level={level} role="alert">
       {texts.noPermissionText}
-    </Notice>
+    </PageNotice>
   );
 }
 
 function NotFound() {
   const texts = useTexts();
   const href = useHref();
-  useTitle(texts.notFound);
   return (
-    <Notice
+    <PageNotice
       title={texts.notFound}
       action={
         <Anchor component={Link} href={href(paths.accessTokens)}>
@@ -197,6 +206,6 @@ function NotFound() {
       }
     >
       {texts.notFoundText}
-    </Notice>
+    </PageNotice>
   );
 }

@@ -4,6 +4,7 @@ import { useServices } from '../context.ts';
 import { useCurrent, useHref } from '../organization.tsx';
 import { type Language, languageNames, useLocalization } from '../texts/index.tsx';
 import { paths } from './paths.ts';
+import classes from './shell.module.css';
 
 type Appearance = 'auto' | 'light' | 'dark';
 const appearances: readonly Appearance[] = ['auto', 'light', 'dark'];
@@ -39,19 +40,23 @@ export function UserMenu() {
         <Menu.Divider />
         <Menu.Label>{texts.appearance}</Menu.Label>
         <Menu.RadioGroup value={colorScheme} onChange={(value) => setColorScheme(value as Appearance)}>
-          {appearances.map((appearance) => (
-            <Menu.RadioItem key={appearance} value={appearance}>
-              {texts.appearances[appearance]}
-            </Menu.RadioItem>
-          ))}
+          <fieldset className={classes.choice} aria-label={texts.appearance}>
+            {appearances.map((appearance) => (
+              <Menu.RadioItem key={appearance} value={appearance}>
+                {texts.appearances[appearance]}
+              </Menu.RadioItem>
+            ))}
+          </fieldset>
         </Menu.RadioGroup>
         <Menu.Label>{texts.language}</Menu.Label>
         <Menu.RadioGroup value={language} onChange={(value) => setLanguage(value as Language)}>
-          {languages.map((other) => (
-            <Menu.RadioItem key={other} value={other} lang={other}>
-              {languageNames[other]}
-            </Menu.RadioItem>
-          ))}
+          <fieldset className={classes.choice} aria-label={texts.language}>
+            {languages.map((other) => (
+              <Menu.RadioItem key={other} value={other} lang={other}>
+                {languageNames[other]}
+              </Menu.RadioItem>
+            ))}
+          </fieldset>
         </Menu.RadioGroup>
         <Menu.Divider />
         <Menu.Item onClick={() => session.signOut()}>{texts.signOut}</Menu.Item>

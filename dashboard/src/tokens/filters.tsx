@@ -113,14 +113,17 @@ function MemberFilter({
   const listed = new Map(
     [...(present ? [present] : []), ...(found.data ?? [])].map((member) => [member.user_id, member]),
   );
+  const options = [...listed.values()].map((member) => ({
+    value: member.user_id,
+    label: nameOfMember(member) ?? '',
+  }));
+  // As an option, because a list of options may hold nothing else.
+  const nobody = { value: 'nobody', label: texts.nothingFound, disabled: true };
   return (
     <Select
       label={texts.member}
       placeholder={texts.anyMember}
-      data={[...listed.values()].map((member) => ({
-        value: member.user_id,
-        label: nameOfMember(member) ?? '',
-      }))}
+      data={options.length === 0 && found.isSuccess ? [nobody] : options}
       value={userId ?? null}
       onChange={(id) => onChange(id ?? undefined)}
       searchable
@@ -128,7 +131,6 @@ function MemberFilter({
       // The server has searched already.
       filter={({ options }) => options}
       onSearchChange={setTyped}
-      nothingFoundMessage={texts.nothingFound}
       comboboxProps={still}
       clearButtonProps={{ 'aria-label': texts.clearFilters }}
     />

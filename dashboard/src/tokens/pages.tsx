@@ -1,7 +1,7 @@
 import { Title } from '@mantine/core';
-import { useCurrent } from '../organization.tsx';
+import { type Membership, useCurrent } from '../organization.tsx';
 import { useTexts } from '../texts/index.tsx';
-import { Notice } from '../ui/notice.tsx';
+import { PageNotice } from '../ui/notice.tsx';
 import { useTitle } from '../ui/use-title.ts';
 import { TokenList } from './token-list.tsx';
 
@@ -16,15 +16,18 @@ export function OwnTokens() {
 /** Every member's tokens, for an organization's admins. */
 export function MemberTokens() {
   const texts = useTexts();
-  useTitle(texts.membersTokens);
   const { membership } = useCurrent();
-  if (membership?.role !== 'admin') {
-    return (
-      <Notice title={texts.noPermission} role="alert">
-        {texts.noPermissionText}
-      </Notice>
-    );
-  }
+  if (membership?.role === 'admin') return <AllTokens membership={membership} />;
+  return (
+    <PageNotice title={texts.noPermission} role="alert">
+      {texts.noPermissionText}
+    </PageNotice>
+  );
+}
+
+function AllTokens({ membership }: { readonly membership: Membership }) {
+  const texts = useTexts();
+  useTitle(texts.membersTokens);
   return (
     <>
       <Title order={1} size="h2" mb="md">

@@ -1,7 +1,7 @@
 import { Button } from '@mantine/core';
 import { Component, type ReactNode } from 'react';
 import { useTexts } from '../texts/index.tsx';
-import { Notice } from './notice.tsx';
+import { PageNotice } from './notice.tsx';
 
 /** A fault of the page is said, where React would leave it blank. */
 export class ErrorBoundary extends Component<{ readonly children: ReactNode }, { broken: boolean }> {
@@ -20,8 +20,10 @@ function Broken() {
   const texts = useTexts();
   const reload = <Button onClick={() => location.reload()}>{texts.reload}</Button>;
   return (
-    <Notice title={texts.unexpected} role="alert" action={reload}>
-      {texts.unexpectedText}
-    </Notice>
+    <main>
+      <PageNotice title={texts.unexpected} role="alert" action={reload}>
+        {texts.unexpectedText}
+      </PageNotice>
+    </main>
   );
 }

@@ -1,17 +1,27 @@
 import { Button } from '@mantine/core';
 import { Refused } from '../api/client.ts';
 import { useTexts } from '../texts/index.tsx';
-import { Notice } from './notice.tsx';
+import { Notice, PageNotice } from './notice.tsx';
 
 /** Why a view cannot be shown: not for this user, not taken, or a fault of the server. */
-export function Failure({ error, onRetry }: { readonly error: unknown; readonly onRetry: () => void }) {
+export function Failure({
+  error,
+  onRetry,
+  ofPage = false,
+}: {
+  readonly error: unknown;
+  readonly onRetry: () => void;
+  /** Whether there is nothing beside it. */
+  readonly ofPage?: boolean;
+}) {
   const texts = useTexts();
+  const Message = ofPage ? PageNotice : Notice;
   const status = error instanceof Refused ? error.status : undefined;
   if (status === 403 || status === 404) {
     return (
-      <Notice title={texts.noPermission} role="alert">
+      <Message title={texts.noPermission} role="alert">
         {texts.noPermissionText}
-      </Notice>
+      </Message>
     );
   }
   const retry = (
@@ -20,8 +30,8 @@ export function Failure({ error, onRetry }: { readonly error: unknown; readonly 
     </Button>
   );
   return (
-    <Notice title={texts.failed} role="alert" action={retry}>
+    <Message title={texts.failed} role="alert" action={retry}>
       {status === 400 ? texts.invalidRequest : texts.failedText}
-    </Notice>
+    </Message>
   );
 }

@@ -1,4 +1,9 @@
-import { type CSSVariablesResolver, createTheme, type MantineColorsTuple } from '@mantine/core';
+import {
+  type CSSVariablesResolver,
+  createTheme,
+  defaultVariantColorsResolver,
+  type MantineColorsTuple,
+} from '@mantine/core';
 import classes from './windows.module.css';
 
 /** The colours of the sign-in page (server/oidc/page.ts), as shades; every pair that is used has a contrast of 4.5 or more. */
@@ -29,7 +34,20 @@ const dark: MantineColorsTuple = [
   '#101216',
 ];
 
-const windows = { content: classes.sheet ?? '', header: classes.sheet ?? '', title: classes.title ?? '' };
+const windows = {
+  classNames: { content: classes.sheet ?? '', header: classes.sheet ?? '', title: classes.title ?? '' },
+  // The library makes it a <header>, which would be the page's second one.
+  attributes: { header: { role: 'presentation' } },
+  // Scrolling is locked by the style sheet: the library would put a style element of its own into the page.
+  lockScroll: false,
+};
+/** Inside what they belong to, so that a window's lists are part of it, and a page's are in its landmarks. */
+const inPlace = { withinPortal: false, floatingStrategy: 'fixed' as const };
+/** Scrolls itself, as a list of a combobox may: the library's scroll area in it would have to take the focus. */
+const list = {
+  withScrollArea: false,
+  classNames: { options: classes.options ?? '', option: classes.option ?? '' },
+};
 
 export const theme = createTheme({
   primaryColor: 'brand',
@@ -42,10 +60,23 @@ export const theme = createTheme({
   defaultRadius: 'md',
   cursorType: 'pointer',
   respectReducedMotion: true,
+  variantColorResolver(input) {
+    const colors = defaultVariantColorsResolver(input);
+    // The library chooses black or white by the shade of the light appearance, for both.
+    const isPrimary = input.variant === 'filled' && input.color === input.theme.primaryColor;
+    return isPrimary ? { ...colors, color: 'var(--mantine-primary-color-contrast)' } : colors;
+  },
   components: {
-    // Scrolling is locked by the style sheet: the library would put a style element of its own into the page.
-    Modal: { defaultProps: { lockScroll: false, centered: true, classNames: windows } },
-    Drawer: { defaultProps: { lockScroll: false, position: 'right', classNames: windows } },
+    // Without a transformation, which would clip the lists that open in it.
+    Modal: { defaultProps: { ...windows, centered: true, transitionProps: { transition: 'fade' } } },
+    Drawer: { defaultProps: { ...windows, position: 'right' } },
+    Popover: { defaultProps: inPlace },
+    Combobox: { defaultProps: inPlace },
+    Select: { defaultProps: list },
+    MultiSelect: { defaultProps: list },
+    // Its first item gets the focus, instead of an element that no menu may have.
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
+    Notification: { defaultProps: { classNames: { description: classes.quiet ?? '' } } },
   },
 });
 
@@ -69,6 +100,7 @@ export const cssVariables: CSSVariablesResolver = () => ({
     '--mantine-color-dimmed': '#a3abba',
     '--mantine-color-placeholder': '#98a1b0',
     '--mantine-color-error': '#ffb3b3',
+    '--mantine-primary-color-contrast': '#0c1430',
     '--sheet': '#191c22',
     '--edge': '#373d49',
     '--good': '#86d9a0',
