@@ -27,8 +27,11 @@ export interface Stage {
   readonly expectedErrors: string[];
 }
 
-/** One server and one browser for a file of tests. */
-export function createStage(): Stage {
+/**
+ * One server and one browser for a file of tests.
+ * @param sharesPages whether pages stay open from one test to the next
+ */
+export function createStage({ sharesPages = false } = {}): Stage {
   let harness: Harness;
   let browser: Browser;
   const contexts = new Set<BrowserContext>();
@@ -59,8 +62,10 @@ export function createStage(): Stage {
     browser = await launchChromium(String(executablePath));
   });
   afterEach(async () => {
-    for (const context of contexts) await context.close();
-    contexts.clear();
+    if (!sharesPages) {
+      for (const context of contexts) await context.close();
+      contexts.clear();
+    }
     const unexpected = faults.filter((fault) => !expectedErrors.some((part) => fault.includes(part)));
     faults.length = 0;
     expectedErrors.length = 0;
@@ -103,7 +108,8 @@ export function createStage(): Stage {
       const page = await open(options);
       await page.goto('/dashboard');
       await signIn(page, person);
-      await page.getByRole('heading', { level: 1 }).waitFor();
+      // The page that waits has a heading as well.
+      await page.locator('#content h1').waitFor();
       return page;
     },
   };
