@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -62,6 +62,8 @@ async function build(): Promise<void> {
     await vite.build({ configFile, logLevel: 'warn', build: { outDir: fresh, emptyOutDir: true } });
     await compress(fresh);
     await writeFile(join(fresh, stamp), digest);
+    // Made for its owner only; the server may run as another user than the one who builds.
+    await chmod(fresh, 0o755);
     await replace(fresh, digest);
   } finally {
     await rm(fresh, { recursive: true, force: true });
@@ -85,6 +87,9 @@ function ignoreMissing(error: NodeJS.ErrnoException): void {
   if (error.code !== 'ENOENT') throw error;
 }
 
-const readStamp = () => readFile(join(dist, stamp), 'utf8').catch(() => undefined);
+async function readStamp(): Promise<string | undefined> {
+  const text = await readFile(join(dist, stamp), 'utf8').catch(ignoreMissing);
+  return text || undefined;
+}
 
 await build();

@@ -128,7 +128,9 @@ async function readDashboard(): Promise<Dashboard> {
   try {
     return await loadDashboard(fileURLToPath(new URL('../dashboard/dist/', import.meta.url)));
   } catch (cause) {
-    throw new StartError('the dashboard is not built: run "npm run build"', { cause });
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const reason = code === 'ENOENT' ? 'is not built: run "npm run build"' : `cannot be read: ${message}`;
+    throw new StartError(`the dashboard ${reason}`, { cause });
   }
 }
 

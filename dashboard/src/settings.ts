@@ -13,8 +13,6 @@ export const styleNonce = meta('csp-nonce')?.nonce ?? '';
 
 export const clientId = 'dashboard';
 export const redirectUri = `${issuer}/dashboard/callback`;
-export const adminAudience = `${issuer}/admin`;
 
-/** Lifetime of a platform token, in days, and of the access tokens that it is exchanged for, in hours. */
+/** Of a platform token. */
 export const tokenLifetimeDays = 730;
-export const accessTokenLifetimeHours = 4;

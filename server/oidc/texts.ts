@@ -4,9 +4,9 @@ import type { Context } from 'koa';
 const english = {
   product: 'Platform Tokens',
   signIn: 'Sign in',
-  email: 'E-mail',
+  email: 'Email',
   password: 'Password',
-  wrongCredentials: 'The e-mail or the password is not right.',
+  wrongCredentials: 'Incorrect email or password.',
   tooManyAttempts: 'Too many attempts',
   tryAgainIn: (minutes: number) => `Try again in ${minutes} ${minutes === 1 ? 'minute' : 'minutes'}.`,
   backToSignIn: 'Back to sign-in',
@@ -35,7 +35,7 @@ const german: Texts = {
   signIn: 'Anmelden',
   email: 'E-Mail',
   password: 'Passwort',
-  wrongCredentials: 'E-Mail oder Passwort stimmt nicht.',
+  wrongCredentials: 'E-Mail-Adresse oder Passwort ist falsch.',
   tooManyAttempts: 'Zu viele Versuche',
   tryAgainIn: (minutes) =>
     `Bitte in ${minutes} ${minutes === 1 ? 'Minute' : 'Minuten'} noch einmal versuchen.`,

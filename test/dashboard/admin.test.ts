@@ -28,7 +28,7 @@ describeInBrowser("an organization's admin", () => {
 
   async function openMembers(): Promise<Page> {
     const page = await stage.openAs(admin);
-    await page.getByRole('link', { name: 'Members' }).click();
+    await page.getByRole('link', { name: 'Members’ tokens' }).click();
     await page.getByRole('heading', { level: 1, name: 'Members’ access tokens' }).waitFor();
     return page;
   }
@@ -66,13 +66,13 @@ describeInBrowser("an organization's admin", () => {
     await expect.poll(recorded).toHaveLength(1);
 
     await page.getByRole('combobox', { name: 'Status' }).click();
-    await page.getByRole('option', { name: 'Deleted' }).click();
+    await page.getByRole('option', { name: 'Revoked' }).click();
     await page.keyboard.press('Escape');
     await page.getByRole('button', { name: 'leaked', exact: true }).click();
     const details = page.getByRole('dialog', { name: 'leaked' });
     await details.getByText('Reason: found in a <b>public</b> repository').waitFor();
-    await details.getByText('by you from 127.0.0.1').waitFor();
-    await details.getByText('Exchanged for an access token').waitFor();
+    await details.getByText('by you IP 127.0.0.1').waitFor();
+    await details.getByText('Exchanged for a JWT').waitFor();
     await details.getByText(`${await nameOf(member)} (${member.email})`).waitFor();
   });
 
@@ -86,8 +86,8 @@ describeInBrowser("an organization's admin", () => {
     await chooseMember(page, member);
     await page.getByText('30 tokens', { exact: true }).waitFor();
     expect(new URL(page.url()).searchParams.get('user')).toBe(member.id);
-    await page.getByRole('button', { name: 'Revoke all of this member' }).click();
-    const dialog = page.getByRole('dialog', { name: `Revoke every token of ${await nameOf(member)}?` });
+    await page.getByRole('button', { name: 'Revoke all tokens of this member' }).click();
+    const dialog = page.getByRole('dialog', { name: `Revoke all tokens of ${await nameOf(member)}?` });
     await dialog.getByLabel('Reason').fill('left the company');
     await dialog.getByRole('button', { name: 'Revoke', exact: true }).click();
     await page.getByText('30 tokens revoked').waitFor();
@@ -100,6 +100,58 @@ describeInBrowser("an organization's admin", () => {
       .knex('audit_events')
       .where({ action: 'token.revoked', organization_id: organization.id, reason: 'left the company' });
     expect(events).toHaveLength(30);
+  });
+
+  it('is told the truth where they are an admin no longer', async () => {
+    const { token } = await give(member, 'survives');
+    const page = await openMembers();
+    await page.getByRole('button', { name: 'Revoke survives' }).click();
+    await stage.harness.stores.memberships.put(organization.id, admin.id, 'member', new Date());
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke', exact: true }).click();
+    await page.getByText('the tokens of its members are for its admins').first().waitFor();
+    expect(await page.getByText('Nothing was left').count()).toBe(0);
+    expect((await exchange(stage.harness.url, token)).status).toBe(200);
+  });
+
+  it('is named to the member whose token they revoked', async () => {
+    const { id } = await give(member, 'taken away');
+    const revoked = await fetch(`${stage.harness.url}/admin/tokens/${id}`, {
+      method: 'DELETE',
+      headers: { authorization: `Bearer ${await stage.harness.build.userJwt(admin.id)}` },
+    });
+    expect(revoked.status).toBe(204);
+    const page = await stage.openAs(member);
+    await page.goto(`/dashboard/settings/profile/access-tokens?status=revoked&token=${id}`);
+    await page.getByText('by an admin of the organization').waitFor();
+  });
+
+  it('sees that names are on their way, or did not come, and never a former member instead', async () => {
+    await give(member, 'whose');
+    const page = await stage.openAs(admin);
+    await page.route(/\/members\?/, (route) =>
+      route.fulfill({ status: 500, json: { type: 'x', title: 'x', status: 500 } }),
+    );
+    stage.expectedErrors.push('500');
+    await page.getByRole('link', { name: 'Members’ tokens' }).click();
+    await page.getByRole('cell', { name: member.id }).waitFor();
+    expect(await page.getByText('a former member').count()).toBe(0);
+  });
+
+  it('keeps to the organization of the page, whatever another tab chooses', async () => {
+    const second = await stage.harness.build.organization('Zeta');
+    await stage.harness.stores.memberships.put(second.id, admin.id, 'member', new Date());
+    const { id } = await give(admin, 'in Zeta', second.id);
+    const page = await stage.openAs(admin);
+    const other = await page.context().newPage();
+    await other.goto(`/dashboard/settings/profile/access-tokens?organization=${second.id}`);
+    await expectNames(other, 'in Zeta');
+    await page.bringToFront();
+    await page.getByLabel('Search by name').fill('x');
+    await page.getByText('Nothing found').waitFor();
+    expect(new URL(page.url()).searchParams.get('organization')).toBe(organization.id);
+    // A token of another organization is not shown under this one.
+    await page.goto(`/dashboard/settings/profile/access-tokens?organization=${organization.id}&token=${id}`);
+    await page.getByText('This token does not exist').waitFor();
   });
 
   it('finds a member by a part of the name, and shares the view by its address', async () => {
@@ -126,27 +178,27 @@ describeInBrowser("an organization's admin", () => {
     await page.getByRole('menuitemradio', { name: 'Zeta' }).click();
     await expectNames(page, 'in Zeta');
     // There they are no admin.
-    expect(await page.getByRole('link', { name: 'Members' }).count()).toBe(0);
+    expect(await page.getByRole('link', { name: 'Members’ tokens' }).count()).toBe(0);
     expect(new URL(page.url()).searchParams.get('organization')).toBe(second.id);
     await page.goto('/dashboard');
     await expectNames(page, 'in Zeta');
     await page.goto(`/dashboard/settings/members/access-tokens?organization=${second.id}`);
-    await page.getByText('This is not for you to see').waitFor();
+    await page.getByText('You don’t have access').waitFor();
     await page.goto(
       '/dashboard/settings/profile/access-tokens?organization=019ab000-0000-7000-8000-00000000dead',
     );
-    await page.getByText('This is not for you to see').waitFor();
+    await page.getByText('You don’t have access').waitFor();
   });
 
   it('is nobody special to the page alone: a member gets nothing by its address', async () => {
     const { id } = await give(admin, 'secret project');
     const page = await stage.openAs(member);
-    expect(await page.getByRole('link', { name: 'Members' }).count()).toBe(0);
+    expect(await page.getByRole('link', { name: 'Members’ tokens' }).count()).toBe(0);
     await page.goto('/dashboard/settings/members/access-tokens');
-    await page.getByText('This is not for you to see').waitFor();
+    await page.getByText('You don’t have access').waitFor();
     stage.expectedErrors.push('404');
     await page.goto(`/dashboard/settings/profile/access-tokens?token=${id}`);
-    await page.getByText('This token does not exist, or is not yours to see.').waitFor();
+    await page.getByText('This token does not exist, or you don’t have access to it.').waitFor();
     expect(await page.getByText('secret project').count()).toBe(0);
   });
 });

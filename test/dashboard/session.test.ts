@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Page } from 'playwright-core';
 import { beforeEach, expect, it } from 'vitest';
-import { createTestDatabase, findFreePort, kek } from '../support/harness.ts';
+import { createTestDatabase, exchange, findFreePort, kek } from '../support/harness.ts';
 import { createStage, describeInBrowser, type Person, password, signIn } from './support/dashboard.ts';
 
 describeInBrowser('the session of the dashboard', () => {
@@ -31,7 +31,7 @@ describeInBrowser('the session of the dashboard', () => {
     const page = await stage.open();
     await page.goto(`${path}?q=ci&sort=name`);
     await signIn(page, user);
-    await page.waitForURL(/access-tokens\?q=ci&sort=name$/);
+    await page.waitForURL(/access-tokens\?q=ci&sort=name/);
     expect(await page.getByLabel('Search by name').inputValue()).toBe('ci');
     expect(await page.evaluate(() => ({ ...sessionStorage }))).toEqual({});
   });
@@ -43,7 +43,7 @@ describeInBrowser('the session of the dashboard', () => {
     const other = await page.context().newPage();
     await other.goto('/');
     await heading(other).waitFor();
-    await other.waitForURL(/\/dashboard\/settings\/profile\/access-tokens$/);
+    await other.waitForURL(/\/dashboard\/settings\/profile\/access-tokens\?organization=/);
   });
 
   it('renews its access token before it ends, unseen', async () => {
@@ -133,6 +133,55 @@ describeInBrowser('the session of the dashboard', () => {
     await page.getByText('No tokens yet').waitFor();
   });
 
+  it("does nothing in another user's name, whoever this browser belongs to meanwhile", async () => {
+    const colleague = await stage.harness.build.user({
+      organizationId: organization.id,
+      role: 'admin',
+      password,
+    });
+    const { token } = await stage.harness.build.platformToken({
+      organizationId: organization.id,
+      userId: user.id,
+      name: 'of the first',
+      service: await stage.harness.build.service(),
+    });
+    const page = await stage.openAs(user);
+    await page.getByRole('button', { name: 'Delete of the first' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Delete this token?' });
+    await dialog.waitFor();
+    await endSessions();
+    // Without a word to this page: its session's cookies are another user's now.
+    const elsewhere = await stage.openAs(colleague);
+    await page.context().addCookies(await elsewhere.context().cookies());
+    stage.expectedErrors.push('401');
+    // The page goes on for a while after it was told to load anew.
+    await page.route('**/dashboard/**', async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      await route.continue();
+    });
+    await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
+    await page.getByText('No tokens yet').waitFor();
+    expect((await exchange(stage.harness.url, token)).status).toBe(200);
+  });
+
+  it('begins anew in every tab when somebody else signs in in one of them', async () => {
+    const other = await stage.harness.build.user({ organizationId: organization.id, password });
+    const page = await stage.openAs(user);
+    await endSessions();
+    const tab = await page.context().newPage();
+    await tab.goto('/dashboard');
+    await signIn(tab, other);
+    await heading(tab).waitFor();
+    await page.getByRole('button', { name: /User menu/ }).click();
+    await page.getByText(other.email).waitFor();
+  });
+
+  it('says that nobody is signed in only where that is true', async () => {
+    const page = await stage.openAs(user);
+    await page.goto('/dashboard/signed-out');
+    await heading(page).waitFor();
+  });
+
   it('signs in the whole page where windows are blocked', async () => {
     const page = await stage.openAs(user);
     await page.goto(`${path}?q=x`);
@@ -205,7 +254,7 @@ describeInBrowser('the session of the dashboard', () => {
     stage.expectedErrors.push('422');
     const popup = await opened;
     await signIn(popup, user);
-    await popup.getByText('The e-mail or the password is not right.').waitFor();
+    await popup.getByText('Incorrect email or password.').waitFor();
   });
 
   it('does not redeem a callback twice, nor one that it has not asked for', async () => {
@@ -272,6 +321,7 @@ describeInBrowser('the session of the dashboard', () => {
         `third-party request: ${issuer}`,
         'ERR_CONNECTION_REFUSED',
         'ERR_CONNECTION_RESET',
+        '503',
       );
       await page.goto('/dashboard');
       await signIn(page, user);
@@ -285,12 +335,12 @@ describeInBrowser('the session of the dashboard', () => {
       await kill();
       await form.getByRole('button', { name: 'Generate', exact: true }).click();
       await form.getByText('The server did not answer').waitFor();
-      await page.getByText('The server cannot be reached. Trying again …').waitFor();
+      await page.getByText('The server can’t be reached. Trying again …').waitFor();
       expect(await form.getByLabel('Token name').inputValue()).toBe('Through a crash');
 
       await start();
       await page
-        .getByText('The server cannot be reached. Trying again …')
+        .getByText('The server can’t be reached. Trying again …')
         .waitFor({ state: 'detached', timeout: 15_000 });
       await form.getByRole('button', { name: 'Generate', exact: true }).click();
       await page.getByRole('dialog', { name: 'One-time access token display!' }).waitFor();
@@ -304,6 +354,6 @@ describeInBrowser('the session of the dashboard', () => {
   it('tells those without an organization what to do', async () => {
     const loner = await stage.harness.build.user({ password });
     const page = await stage.openAs(loner);
-    await page.getByText('You belong to no organization').waitFor();
+    await page.getByText('You belong to no active organization').waitFor();
   });
 });

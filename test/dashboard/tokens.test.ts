@@ -2,7 +2,7 @@ import { createRemoteJWKSet, jwtVerify } from 'jose';
 import type { Page } from 'playwright-core';
 import { beforeEach, expect, it } from 'vitest';
 import { exchange } from '../support/harness.ts';
-import { createStage, describeInBrowser, type Person, password } from './support/dashboard.ts';
+import { createStage, describeInBrowser, type Person, password, signIn } from './support/dashboard.ts';
 
 describeInBrowser('the access tokens of a user', () => {
   const stage = createStage();
@@ -55,11 +55,11 @@ describeInBrowser('the access tokens of a user', () => {
     const end = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeZone: 'Europe/Berlin' }).format(
       Date.now() + 730 * 86_400_000,
     );
-    await form.getByText(`It ends on ${end}`).waitFor();
+    await form.getByText(`Expires on ${end}`).waitFor();
     await form.getByRole('button', { name: 'Generate', exact: true }).click();
 
     const shown = page.getByRole('dialog', { name: 'One-time access token display!' });
-    await shown.getByText('It will not be shown again').waitFor();
+    await shown.getByText('You won’t be able to see it again').waitFor();
     await shown.getByRole('button', { name: 'Copy token' }).click();
     await shown.getByText('✓ Copied').waitFor();
     const answer = await page.evaluate(async () => {
@@ -94,12 +94,12 @@ describeInBrowser('the access tokens of a user', () => {
       .toBe(
         `curl -d grant_type=urn:ietf:params:oauth:grant-type:token-exchange -d subject_token=${answer.subject} ${issuer}/oauth/token`,
       );
-    await shown.getByRole('button', { name: 'I have kept the token' }).click();
+    await shown.getByRole('button', { name: 'I have saved the token' }).click();
     await shown.waitFor({ state: 'detached' });
     // Trimmed, and inert.
     await expectNames(page, 'CI <img src=x onerror=alert(1)>');
     expect(await page.locator('img[src=x]').count()).toBe(0);
-    await page.getByText('1 of 20 in use').waitFor();
+    await page.getByText('1 of 20 tokens used').waitFor();
   });
 
   it('keeps the one-time window through stray keys and clicks, and warns before the token is lost', async () => {
@@ -117,9 +117,75 @@ describeInBrowser('the access tokens of a user', () => {
     await page.goBack({ timeout: 2_000 }).catch(() => {});
     expect(await asked).toBe('beforeunload');
     expect(await shown.isVisible()).toBe(true);
-    await shown.getByRole('button', { name: 'I have kept the token' }).click();
-    await shown.getByRole('button', { name: 'The token was not copied here. Close anyway?' }).click();
+    // A double click comes back to where it was.
+    await shown.getByRole('button', { name: 'I have saved the token' }).dblclick();
+    await page.waitForTimeout(300);
+    expect(await shown.isVisible()).toBe(true);
+    const close = shown.getByRole('button', { name: 'I have saved the token' });
+    if (await close.isVisible()) await close.click();
+    await shown.getByText('You haven’t copied the token.').waitFor();
+    await shown.getByRole('button', { name: 'Close without copying' }).click();
     await shown.waitFor({ state: 'detached' });
+  });
+
+  it('keeps what was typed when its window is closed, and stays while the answer is awaited', async () => {
+    const page = await stage.openAs(user);
+    await page.getByRole('button', { name: 'Generate token' }).click();
+    const form = page.getByRole('dialog', { name: 'Generate access token' });
+    await form.getByLabel('Token name').fill('Slow one');
+    await form.getByRole('combobox', { name: 'Service' }).click();
+    await page.getByRole('option', { name: 'TMS' }).click();
+    await form.getByRole('button', { name: 'Cancel' }).click();
+    await form.waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: 'Generate token' }).click();
+    expect(await form.getByLabel('Token name').inputValue()).toBe('Slow one');
+    await page.route('**/admin/tokens', async (route) => {
+      await new Promise((resolve) => setTimeout(resolve, 1_500));
+      await route.continue();
+    });
+    await form.getByRole('button', { name: 'Generate', exact: true }).click();
+    await page.keyboard.press('Escape');
+    expect(await form.getByRole('button', { name: 'Cancel' }).isDisabled()).toBe(true);
+    expect(await form.isVisible()).toBe(true);
+    await page.getByRole('dialog', { name: 'One-time access token display!' }).waitFor();
+  });
+
+  it('offers every service, however many there are', async () => {
+    for (let n = 0; n < 120; n += 1) await stage.harness.build.service(`bulk-${String(n).padStart(3, '0')}`);
+    const page = await stage.openAs(user);
+    await page.getByRole('button', { name: 'Generate token' }).click();
+    const field = page.getByRole('dialog').getByRole('combobox', { name: 'Service' });
+    await field.click();
+    await field.fill('tms');
+    await page.getByRole('option', { name: 'TMS' }).waitFor();
+    await field.fill('bulk-119');
+    await page.getByRole('option', { name: 'bulk-119' }).waitFor();
+    await stage.harness.database.knex('services').where('id', 'like', 'bulk-%').delete();
+  });
+
+  it('takes a percent sign in a search for what it is', async () => {
+    await give('literal %41');
+    const page = await stage.openAs(user);
+    await page.getByLabel('Search by name').fill('%41');
+    await page.waitForURL(/q=%2541/);
+    await expectNames(page, 'literal %41');
+    await page.reload();
+    await expectNames(page, 'literal %41');
+    expect(await page.getByLabel('Search by name').inputValue()).toBe('%41');
+  });
+
+  it('works where the browser remembers nothing', async () => {
+    const page = await stage.open();
+    await page.addInitScript(() => {
+      Object.defineProperty(window, 'localStorage', {
+        get() {
+          throw new DOMException('no', 'SecurityError');
+        },
+      });
+    });
+    await page.goto('/dashboard');
+    await signIn(page, user);
+    await page.getByText('No tokens yet').waitFor();
   });
 
   it('selects the token where the browser does not allow copying', async () => {
@@ -129,7 +195,7 @@ describeInBrowser('the access tokens of a user', () => {
     });
     await generate(page, 'Nightly');
     await page.getByRole('button', { name: 'Copy token' }).click();
-    await page.getByText('The browser does not allow copying').waitFor();
+    await page.getByText('Your browser doesn’t allow copying').waitFor();
     const selected = await page.getByLabel('Your token').evaluate((element) => {
       const field = element as HTMLTextAreaElement;
       return field.value.slice(field.selectionStart, field.selectionEnd);
@@ -157,8 +223,8 @@ describeInBrowser('the access tokens of a user', () => {
     };
     // It is found while it is there: so that not finding it says something.
     expect(await isInHeap()).toBe(true);
-    await page.getByRole('button', { name: 'I have kept the token' }).click();
-    await page.getByRole('button', { name: /Close anyway/ }).click();
+    await page.getByRole('button', { name: 'I have saved the token' }).click();
+    await page.getByRole('button', { name: 'Close without copying' }).click();
     await page.getByRole('dialog').waitFor({ state: 'detached' });
     await expectNames(page, 'Nightly');
     await expect.poll(isInHeap, { timeout: 10_000, interval: 500 }).toBe(false);
@@ -240,7 +306,7 @@ describeInBrowser('the access tokens of a user', () => {
   it('explains itself at 20 tokens, also where another tab made the last one meanwhile', async () => {
     for (let n = 1; n <= 19; n += 1) await give(`Token ${n}`);
     const page = await stage.openAs(user);
-    await page.getByText('19 of 20 in use').waitFor();
+    await page.getByText('19 of 20 tokens used').waitFor();
     await page.getByRole('button', { name: 'Generate token' }).click();
     const form = page.getByRole('dialog');
     await form.getByLabel('Token name').fill('One too many');
@@ -251,9 +317,9 @@ describeInBrowser('the access tokens of a user', () => {
     await form.getByRole('button', { name: 'Generate', exact: true }).click();
     await page.getByText('You have 20 active tokens in Acme, which is the limit.').waitFor();
     await form.getByRole('button', { name: 'Close' }).last().click();
-    await page.getByText('20 of 20 in use').waitFor();
+    await page.getByText('20 of 20 tokens used').waitFor();
     await page.getByRole('button', { name: 'Generate token' }).click();
-    await page.getByRole('dialog', { name: 'No more tokens' }).waitFor();
+    await page.getByRole('dialog', { name: 'Token limit reached' }).waitFor();
   });
 
   it('searches, filters, sorts and pages, all of it in the address', async () => {
@@ -267,7 +333,7 @@ describeInBrowser('the access tokens of a user', () => {
     await give('gone', { revokedAt: new Date() });
     const page = await stage.openAs(user);
     await expectNames(page, 'gamma', 'Beta', 'alpha 100%', 'ending', 'old');
-    await page.getByText('Ends in 9 days').waitFor();
+    await page.getByText('Expires in 9 days').waitFor();
     expect(await page.getByRole('row', { name: /old/ }).getByText('Expired').count()).toBe(1);
 
     await page.getByRole('button', { name: 'Name', exact: true }).click();
@@ -277,7 +343,7 @@ describeInBrowser('the access tokens of a user', () => {
     );
     await page.getByRole('button', { name: 'Name', exact: true }).click();
     await expectNames(page, 'old', 'gamma', 'ending', 'Beta', 'alpha 100%');
-    await page.getByRole('button', { name: 'Expires' }).click();
+    await page.getByRole('button', { name: 'Expires', exact: true }).click();
     await expectNames(page, 'old', 'ending', 'alpha 100%', 'Beta', 'gamma');
 
     await page.getByLabel('Search by name').fill('0%');
@@ -289,7 +355,12 @@ describeInBrowser('the access tokens of a user', () => {
     await page.keyboard.press('Escape');
     await expectNames(page, 'Beta', 'gamma');
     const address = new URL(page.url());
-    expect(Object.fromEntries(address.searchParams)).toEqual({ q: 'A', service: 'tms', sort: 'expires_at' });
+    expect(Object.fromEntries(address.searchParams)).toEqual({
+      q: 'A',
+      service: 'tms',
+      sort: 'expires_at',
+      organization: organization.id,
+    });
 
     await page.reload();
     await expectNames(page, 'Beta', 'gamma');
@@ -300,7 +371,7 @@ describeInBrowser('the access tokens of a user', () => {
     await page.getByRole('button', { name: 'Clear search and filters' }).last().click();
     await expectNames(page, 'old', 'ending', 'alpha 100%', 'Beta', 'gamma');
     await page.getByRole('combobox', { name: 'Status' }).click();
-    await page.getByRole('option', { name: 'Deleted' }).click();
+    await page.getByRole('option', { name: 'Revoked' }).click();
     await page.keyboard.press('Escape');
     await expectNames(page, 'gone');
     expect(await page.getByLabel('Select gone').isDisabled()).toBe(true);
@@ -333,7 +404,9 @@ describeInBrowser('the access tokens of a user', () => {
     await expect.poll(first).toBe('Old 60');
     stage.expectedErrors.push('400');
     await page.goto(`${new URL(page.url()).pathname}?cursor=nonsense`);
-    await page.getByText('The server did not take that').waitFor();
+    // An old address: the first page instead.
+    await expect.poll(first).toBe('Old 60');
+    expect(new URL(page.url()).searchParams.has('cursor')).toBe(false);
   });
 
   it('never shows an older answer over a newer one', async () => {
@@ -371,7 +444,7 @@ describeInBrowser('the access tokens of a user', () => {
     await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
     await page.getByText('3 tokens deleted').waitFor();
     await expectNames(page, 'four');
-    await page.getByText('1 of 20 in use').waitFor();
+    await page.getByText('1 of 20 tokens used').waitFor();
     for (const { token } of gone) {
       const refused = await exchange(stage.harness.url, token);
       expect(refused.status).toBe(400);
@@ -428,8 +501,8 @@ describeInBrowser('the access tokens of a user', () => {
     await page.getByRole('button', { name: 'traced', exact: true }).click();
     const details = page.getByRole('dialog', { name: 'traced' });
     await details.getByText('tms:read tms:write').waitFor();
-    await details.getByText('Exchanged for an access token').waitFor();
-    await details.getByText('from 127.0.0.1 connector/1.2 <b>x</b>').waitFor();
+    await details.getByText('Exchanged for a JWT').waitFor();
+    await details.getByText('IP 127.0.0.1 connector/1.2 <b>x</b>').waitFor();
     expect(await details.locator('time').first().textContent()).toMatch(
       /\(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)$/,
     );
@@ -438,14 +511,14 @@ describeInBrowser('the access tokens of a user', () => {
     expect(new URL(page.url()).searchParams.get('token')).toBe(null);
     stage.expectedErrors.push('404');
     await page.goto(`${new URL(page.url()).pathname}?token=019ab000-0000-7000-8000-00000000dead`);
-    await page.getByText('This token does not exist, or is not yours to see.').waitFor();
+    await page.getByText('This token does not exist, or you don’t have access to it.').waitFor();
   });
 
   it('speaks German where the browser does, and remembers the choice', async () => {
     await give('eins');
     const page = await stage.openAs(user, { locale: 'de-AT' });
     await page.getByRole('button', { name: 'Token erzeugen' }).waitFor();
-    await page.getByText('1 von 20 in Gebrauch').waitFor();
+    await page.getByText('1 von 20 Tokens verwendet').waitFor();
     expect(await page.locator('html').getAttribute('lang')).toBe('de');
     await page.getByRole('button', { name: /Benutzermenü/ }).click();
     await page.getByRole('menuitemradio', { name: 'English' }).click();

@@ -106,7 +106,7 @@ describe('the sign-in page refuses', () => {
     expect(compare).toHaveBeenCalledTimes(1);
     expectOwnPage(refused, 422);
     expect(refused.text).toContain(
-      '<p class="alert" id="alert" role="alert">The e-mail or the password is not right.</p>',
+      '<p class="alert" id="alert" role="alert">Incorrect email or password.</p>',
     );
     const [event] = await harness.database
       .knex('audit_events')
@@ -342,7 +342,7 @@ describe('the walk', () => {
     expect(page.headers.get('content-language')).toBe('de');
     expect(page.text).toContain('<label for="password">Passwort</label>');
     const refused = await browser.post(url, { email: 'nobody@example.com', password });
-    expect(refused.text).toContain('E-Mail oder Passwort stimmt nicht.');
+    expect(refused.text).toContain('E-Mail-Adresse oder Passwort ist falsch.');
     const french = createBrowser(harness, { 'accept-language': 'fr' });
     expect((await openSignIn(french, authorizationRequest(harness))).page.text).toContain('<html lang="en">');
   });

@@ -65,6 +65,9 @@ export function createApi(session: Session, onReach: (reachable: boolean) => voi
     try {
       const response = await attempt(request);
       if (gateway.has(response.status)) throw new Unreachable(`status ${response.status}`);
+      // A page of a proxy or of a network's own sign-in, in place of the API's answer.
+      const isData = response.status === 204 || /json/.test(response.headers.get('Content-Type') ?? '');
+      if (!isData) throw new Unreachable('no answer of the API');
       onReach(true);
       return response;
     } catch (cause) {
@@ -92,5 +95,6 @@ function isProblem(value: unknown): value is Problem {
   return typeof value === 'object' && value !== null && 'type' in value && 'status' in value;
 }
 
-/** Whether the same request may succeed a moment later: there was no answer, or none that could be read. */
-export const isPassing = (error: unknown) => !(error instanceof Refused);
+/** Whether the same request may succeed a moment later: there was no answer. */
+export const isPassing = (error: unknown): boolean =>
+  error instanceof Unreachable || error instanceof AuthorizationFailed;

@@ -1,5 +1,5 @@
 import { infiniteQueryOptions, keepPreviousData, QueryClient, queryOptions } from '@tanstack/react-query';
-import { type Api, isPassing, unwrap } from './client.ts';
+import { type Api, isPassing, Refused, type Service, unwrap } from './client.ts';
 
 /** Everything that the dashboard reads, by key. */
 
@@ -36,7 +36,7 @@ export function createQueryClient(): QueryClient {
       queries: {
         // Whether there is a network is found out by trying: a browser's idea of it may be wrong both ways.
         networkMode: 'always',
-        retry: (_failures, error) => isPassing(error),
+        retry: (failures, error) => isPassing(error) || (!(error instanceof Refused) && failures < 2),
         retryDelay: (failures) => Math.min(1_000 * 2 ** failures, 10_000),
         staleTime: 5_000,
       },
@@ -64,8 +64,14 @@ export function createQueries(api: Api) {
         queryKey: ['services'],
         staleTime: 60_000,
         queryFn: async ({ signal }) => {
-          const query = { limit: 100 };
-          return unwrap(await api.GET('/admin/services', { params: { query }, signal })).data;
+          const services: Service[] = [];
+          for (let cursor: string | null | undefined; cursor !== null; ) {
+            const query = { limit: 100, ...(cursor ? { cursor } : {}) };
+            const page = unwrap(await api.GET('/admin/services', { params: { query }, signal }));
+            services.push(...page.data);
+            cursor = page.next_cursor;
+          }
+          return services;
         },
       }),
 
@@ -86,8 +92,8 @@ export function createQueries(api: Api) {
             ...(list.cursor ? { cursor: list.cursor } : {}),
           };
           const answer = await api.GET('/admin/tokens', { params: { query }, signal });
-          const { data, total } = unwrap(answer);
-          return { tokens: data, total, ...readPageLinks(answer.response) };
+          const { data, total, next_cursor: next } = unwrap(answer);
+          return { tokens: data, total, next, previous: readPreviousPage(answer.response) };
         },
       }),
 
@@ -136,12 +142,8 @@ export function createQueries(api: Api) {
   };
 }
 
-/** Cursors of the pages beside this one, from the Link field (RFC 8288). */
-function readPageLinks(response: Response): { next: string | undefined; previous: string | undefined } {
-  const links = new Map(
-    [...(response.headers.get('Link') ?? '').matchAll(/<([^>]*)>;\s*rel="(\w+)"/g)].map(
-      ([, target = '', relation = '']) => [relation, new URL(target).searchParams.get('cursor') ?? undefined],
-    ),
-  );
-  return { next: links.get('next'), previous: links.get('prev') };
+/** Cursor of the page before this one, from the Link field (RFC 8288). */
+function readPreviousPage(response: Response): string | undefined {
+  const target = /<([^>]*)>;\s*rel="prev"/.exec(response.headers.get('Link') ?? '')?.[1];
+  return target === undefined ? undefined : (new URL(target).searchParams.get('cursor') ?? undefined);
 }

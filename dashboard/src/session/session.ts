@@ -1,4 +1,5 @@
 import { basePath } from '../settings.ts';
+import { passing } from '../storage.ts';
 import {
   createAuthorizationRequest,
   LoginRequired,
@@ -11,17 +12,16 @@ import {
 import { createChannel, type Message } from './channel.ts';
 
 /**
- * - `starting`: nobody knows yet, or the browser is on its way to the sign-in page
+ * - `starting`: nobody knows yet, or the browser is on its way to another page
  * - `signed-in`
  * - `expired`: the session has ended under a page that is open; what needs an access token waits for the next sign-in
  * - `signed-out`: by the user, here or in another tab
- * - `failed`: the sign-in could not be completed
+ * - `failed`: the sign-in could not be completed; it is tried again from time to time
  */
 export type SessionState = 'starting' | 'signed-in' | 'expired' | 'signed-out' | 'failed';
 
 export interface Session {
   readonly state: () => SessionState;
-  readonly userId: () => string | undefined;
   subscribe(listener: () => void): () => void;
   /** Finds out who is signed in, or sends the browser to the sign-in page. */
   start(): Promise<void>;
@@ -30,7 +30,7 @@ export interface Session {
   /** In a window of its own, to be called by a click; the page stays as it is. @returns false where it was blocked */
   signInByWindow(): Promise<boolean>;
   signOut(): void;
-  /** A valid access token. Waits while the session has ended. @throws AuthorizationFailed */
+  /** A valid access token of the user of this page. Waits while the session has ended. @throws AuthorizationFailed */
   accessToken(): Promise<string>;
   /** One in place of `refused`, which the API did not take. @throws AuthorizationFailed */
   accessTokenAfter(refused: string): Promise<string>;
@@ -39,73 +39,87 @@ export interface Session {
 }
 
 /** Of a redirect of the whole page: gone with the answer, and never holds a token. */
-const pendingKey = 'platform-tokens.pending-authorization';
+const pendingName = 'pending-authorization';
+const callbackPath = `${basePath}/callback`;
 const signedOutPath = `${basePath}/signed-out`;
 const windowPrefix = 'window-';
 /** Renewed this long before it ends, so that no call is on its way when it does. */
 const renewEarlyMs = 30_000;
+const retryMs = 5_000;
 
 interface PendingRedirect extends PendingAuthorization {
   readonly returnTo: string;
 }
 
+/** Settles never: what was asking belongs to a page that is about to go. */
+const never = () => new Promise<never>(() => {});
+
 /** The access token lives in this closure, and nowhere else. */
 export function createSession(): Session {
   let state: SessionState = 'starting';
   let tokens: Tokens | undefined;
+  /** Whose page this is: it never becomes another user's. */
   let userId: string | undefined;
+  /** Kept beyond the access token, as the hint of the sign-out. */
+  let idToken: string | undefined;
   let renewal: Promise<string> | undefined;
   let byWindow: PendingAuthorization | undefined;
-  let signedInAgain = Promise.withResolvers<void>();
+  let signedInAgain = Promise.withResolvers<string>();
+  let retry: ReturnType<typeof setTimeout> | undefined;
   const listeners = new Set<() => void>();
   const messageListeners = new Set<(message: Message) => void>();
 
   const send = createChannel((message) => {
     if (message.type === 'signed-out') endHere();
-    if (message.type === 'signed-in' && state === 'expired') void signedInElsewhere();
+    if (message.type === 'signed-in') void signedInElsewhere(message.userId);
     if (message.type === 'callback') void answeredByWindow(new URL(message.url));
     for (const listener of messageListeners) listener(message);
   });
 
   function change(next: SessionState): void {
+    clearTimeout(retry);
     state = next;
+    if (next === 'failed') retry = setTimeout(() => void startFresh(), retryMs);
     for (const listener of listeners) listener();
   }
 
-  function take(fresh: Tokens): string {
-    // Somebody else has signed in in this browser: nothing of this page is theirs.
+  /** Whether these tokens may be used by this page: one of another user begins anew. */
+  function take(fresh: Tokens): boolean {
     if (userId !== undefined && fresh.userId !== userId) {
+      tokens = undefined;
       location.reload();
-      return fresh.accessToken;
+      return false;
     }
     tokens = fresh;
     userId = fresh.userId;
+    idToken = fresh.idToken;
     if (state !== 'signed-in') change('signed-in');
-    signedInAgain.resolve();
-    return fresh.accessToken;
+    signedInAgain.resolve(fresh.accessToken);
+    return true;
   }
 
   function endHere(): void {
     tokens = undefined;
     userId = undefined;
+    idToken = undefined;
     change('signed-out');
   }
 
   function expire(): void {
     tokens = undefined;
     if (state !== 'signed-in') return;
-    signedInAgain = Promise.withResolvers<void>();
+    signedInAgain = Promise.withResolvers<string>();
     change('expired');
   }
 
   async function renew(): Promise<string> {
     try {
-      return take(await renewSilently());
+      const fresh = await renewSilently();
+      return take(fresh) ? fresh.accessToken : never();
     } catch (error) {
       if (!(error instanceof LoginRequired)) throw error;
       expire();
-      await signedInAgain.promise;
-      return String(tokens?.accessToken);
+      return signedInAgain.promise;
     }
   }
 
@@ -117,25 +131,32 @@ export function createSession(): Session {
   }
 
   async function accessToken(): Promise<string> {
-    // Never settles once signed out: what was asking belongs to a page that is no longer shown.
-    if (state === 'signed-out') return new Promise<string>(() => {});
+    if (state === 'signed-out') return never();
     if (tokens && tokens.expiresAt - performance.now() > renewEarlyMs) return tokens.accessToken;
     return renewOnce();
   }
 
   async function answeredByWindow(callback: URL): Promise<void> {
     const pending = byWindow;
-    if (!pending || callback.searchParams.get('state') !== pending.state) return;
+    // Of another page's window, or of one that was opened before: then this browser is signed in all the same.
+    if (callback.searchParams.get('state') !== pending?.state) return followSignIn();
     byWindow = undefined;
     try {
-      take(await redeem(callback, pending));
-      send({ type: 'signed-in' });
+      const fresh = await redeem(callback, pending as PendingAuthorization);
+      if (take(fresh)) send({ type: 'signed-in', userId: fresh.userId });
     } catch {
       // The dialog is still there, with its button.
     }
   }
 
-  async function signedInElsewhere(): Promise<void> {
+  async function signedInElsewhere(other: string): Promise<void> {
+    if (userId !== undefined && other !== userId) location.reload();
+    else await followSignIn();
+  }
+
+  async function followSignIn(): Promise<void> {
+    if (state !== 'expired' && state !== 'signed-out') return;
+    if (location.pathname === signedOutPath) return location.assign(basePath);
     await renewSilently().then(take, () => {});
   }
 
@@ -143,35 +164,38 @@ export function createSession(): Session {
     const { url, pending } = await createAuthorizationRequest();
     const here = location.pathname + location.search;
     const returnTo = location.pathname === signedOutPath ? basePath : here;
-    sessionStorage.setItem(pendingKey, JSON.stringify({ ...pending, returnTo } satisfies PendingRedirect));
-    location.assign(url);
+    const kept = passing.set(pendingName, JSON.stringify({ ...pending, returnTo } satisfies PendingRedirect));
+    // Without a memory the answer could not be told from a forged one.
+    if (kept) location.assign(url);
+    else change('failed');
   }
 
   /** The callback's page: in a sign-in window the answer is for another page; else it is for this one. */
   async function answerCallback(): Promise<void> {
     const callback = new URL(location.href);
+    const answered = callback.searchParams.get('state');
     // The code leaves the address, and with it the history, whatever comes of it.
     history.replaceState(null, '', basePath);
-    if (callback.searchParams.get('state')?.startsWith(windowPrefix)) {
+    if (answered?.startsWith(windowPrefix)) {
       send({ type: 'callback', url: callback.href });
       window.close();
       // Not every browser closes it: then it becomes a page like any other.
-      setTimeout(startFresh, 1_000);
+      setTimeout(() => void startFresh(), 1_000);
       return;
     }
-    const stored = sessionStorage.getItem(pendingKey);
-    sessionStorage.removeItem(pendingKey);
-    // Opened by the back button or a bookmark: there is nothing to redeem.
-    if (stored === null) return startFresh();
-    const { returnTo, ...pending } = JSON.parse(stored) as PendingRedirect;
+    const stored = passing.get(pendingName);
+    const { returnTo = basePath, ...pending } = (
+      stored ? JSON.parse(stored) : {}
+    ) as Partial<PendingRedirect>;
+    // Opened by the back button or a bookmark, or by somebody else: there is nothing to redeem.
+    if (answered === null || answered !== pending.state) return startFresh();
+    passing.remove(pendingName);
+    history.replaceState(null, '', returnTo);
     try {
-      const fresh = await redeem(callback, pending);
-      history.replaceState(null, '', returnTo);
-      take(fresh);
-      send({ type: 'signed-in' });
+      const fresh = await redeem(callback, pending as PendingAuthorization);
+      if (take(fresh)) send({ type: 'signed-in', userId: fresh.userId });
     } catch (error) {
       if (error instanceof LoginRequired) return signIn();
-      history.replaceState(null, '', returnTo);
       change('failed');
     }
   }
@@ -185,35 +209,43 @@ export function createSession(): Session {
     }
   }
 
+  /** The page after a sign-out says so only where it is true, and then to the other tabs as well. */
+  async function confirmSignOut(): Promise<void> {
+    try {
+      await renewSilently();
+      location.replace(basePath);
+    } catch (error) {
+      if (!(error instanceof LoginRequired)) return change('failed');
+      endHere();
+      send({ type: 'signed-out' });
+    }
+  }
+
   return {
     state: () => state,
-    userId: () => userId,
     subscribe(listener) {
       listeners.add(listener);
       return () => listeners.delete(listener);
     },
     async start() {
-      const path = location.pathname;
-      if (path === `${basePath}/callback`) return answerCallback();
-      if (path === signedOutPath) return change('signed-out');
       change('starting');
+      if (location.pathname === callbackPath) return answerCallback();
+      if (location.pathname === signedOutPath) return confirmSignOut();
       return startFresh();
     },
     signIn,
     async signInByWindow() {
-      // Before anything is awaited: browsers open windows for clicks only.
-      const opened = window.open('', '_blank', 'popup,width=480,height=640');
+      // Before anything is awaited: browsers open windows for clicks only. Named, so that a second click finds the first.
+      const opened = window.open('', 'platform-tokens-sign-in', 'popup,width=480,height=640');
       if (!opened) return false;
       const { url, pending } = await createAuthorizationRequest({}, windowPrefix);
       byWindow = pending;
       opened.location.assign(url);
+      opened.focus();
       return true;
     },
     signOut() {
-      const url = signOutUrl(tokens?.idToken);
-      endHere();
-      send({ type: 'signed-out' });
-      location.assign(url);
+      location.assign(signOutUrl(idToken));
     },
     accessToken,
     async accessTokenAfter(refused) {

@@ -1,9 +1,11 @@
 import { Anchor, Container, Group, NavLink, Tabs, Title } from '@mantine/core';
-import { useQuery } from '@tanstack/react-query';
-import { type ReactNode, useSyncExternalStore } from 'react';
+import { useQuery, useQueryClient } from '@tanstack/react-query';
+import { type MouseEvent, type ReactNode, useEffect, useSyncExternalStore } from 'react';
 import { Link, Redirect, Route, Switch, useLocation } from 'wouter';
 import { useServices } from '../context.ts';
 import { OrganizationProvider, useCurrent, useHref } from '../organization.tsx';
+import { paths } from '../paths.ts';
+import { issuer } from '../settings.ts';
 import { useTexts } from '../texts/index.tsx';
 import { OneTimeTokenProvider } from '../tokens/one-time-token.tsx';
 import { MemberTokens, OwnTokens } from '../tokens/pages.tsx';
@@ -12,7 +14,6 @@ import { PageNotice } from '../ui/notice.tsx';
 import { Waiting } from '../ui/waiting.tsx';
 import { Account } from './account.tsx';
 import { OrganizationSwitcher } from './organization-switcher.tsx';
-import { paths } from './paths.ts';
 import classes from './shell.module.css';
 import { UserMenu } from './user-menu.tsx';
 
@@ -38,7 +39,8 @@ export function Shell() {
   }
   return (
     <OrganizationProvider me={me.data}>
-      <a href="#content" className={`visually-hidden ${classes.skip}`}>
+      {/* biome-ignore lint/a11y/useValidAnchor: a link to a part of the page, which by itself the <base> would lead astray */}
+      <a href="#content" onClick={skipToContent} className={`visually-hidden ${classes.skip}`}>
         {texts.skipToContent}
       </a>
       <Header />
@@ -74,11 +76,30 @@ function Header() {
   );
 }
 
-/** Says so while the server does not answer. */
+function skipToContent(event: MouseEvent): void {
+  event.preventDefault();
+  document.getElementById('content')?.focus();
+}
+
+const probeMs = 3_000;
+
+/** Says so while the server does not answer, and asks whether it does: whatever had asked before may have given up. */
 function Away() {
   const texts = useTexts();
   const { reachability } = useServices();
+  const queryClient = useQueryClient();
   const reachable = useSyncExternalStore(reachability.subscribe, reachability.reachable);
+  useEffect(() => {
+    if (reachable) return;
+    const probe = async () => {
+      const answer = await fetch(`${issuer}/health/ready`, { cache: 'no-store' }).catch(() => undefined);
+      if (!answer?.ok) return;
+      reachability.set(true);
+      await queryClient.refetchQueries({ type: 'active' });
+    };
+    const timer = setInterval(() => void probe(), probeMs);
+    return () => clearInterval(timer);
+  }, [reachable, reachability, queryClient]);
   return (
     <div role="status" className={classes.away}>
       {reachable ? null : (

@@ -2,8 +2,8 @@ import { Avatar, Menu, Text, UnstyledButton, useMantineColorScheme } from '@mant
 import { Link } from 'wouter';
 import { useServices } from '../context.ts';
 import { useCurrent, useHref } from '../organization.tsx';
+import { paths } from '../paths.ts';
 import { type Language, languageNames, useLocalization } from '../texts/index.tsx';
-import { paths } from './paths.ts';
 import classes from './shell.module.css';
 
 type Appearance = 'auto' | 'light' | 'dark';

@@ -1,4 +1,5 @@
 import { createContext, type ReactNode, useContext, useEffect, useMemo, useState } from 'react';
+import { lasting } from '../storage.ts';
 import { german } from './de.ts';
 import { english, type Texts } from './en.ts';
 
@@ -7,12 +8,12 @@ export type Language = keyof typeof languages;
 /** In their own words: whoever looks for a language knows that one. */
 export const languageNames: Record<Language, string> = { en: 'English', de: 'Deutsch' };
 
-const storageKey = 'platform-tokens.language';
+const memoryName = 'language';
 const isLanguage = (value: unknown): value is Language => typeof value === 'string' && value in languages;
 
 /** The user's choice, else the first of the browser's languages that there is, else English. */
 function initialLanguage(): Language {
-  const chosen = localStorage.getItem(storageKey);
+  const chosen = lasting.get(memoryName);
   if (isLanguage(chosen)) return chosen;
   return navigator.languages.map((tag) => tag.slice(0, 2).toLowerCase()).find(isLanguage) ?? 'en';
 }
@@ -43,7 +44,7 @@ export function LocalizationProvider({ children }: { readonly children: ReactNod
       locale: navigator.languages.find((tag) => tag.slice(0, 2).toLowerCase() === language) ?? language,
       texts: languages[language],
       setLanguage(next: Language) {
-        localStorage.setItem(storageKey, next);
+        lasting.set(memoryName, next);
         setLanguage(next);
       },
     }),

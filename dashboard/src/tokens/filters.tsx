@@ -5,8 +5,8 @@ import { useEffect, useState } from 'react';
 import { type TokenSort, type TokenStatus, tokenSorts, tokenStatuses } from '../api/queries.ts';
 import { useServices } from '../context.ts';
 import { useTexts } from '../texts/index.tsx';
-import { cleanSearch, type ListState, maximumSearchLength } from './list-state.ts';
-import { nameOfMember } from './token-details.tsx';
+import { type ChangeList, cleanSearch, type ListState, maximumSearchLength } from './list-state.ts';
+import { nameOfMember } from './members.ts';
 import classes from './tokens.module.css';
 
 const pauseMs = 250;
@@ -19,7 +19,7 @@ export function Filters({
   withMembers,
 }: {
   readonly state: ListState;
-  readonly change: (change: Partial<ListState>, how?: { replace: boolean }) => void;
+  readonly change: ChangeList;
   readonly organizationId: string;
   readonly withMembers: boolean;
 }) {

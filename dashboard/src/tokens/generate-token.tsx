@@ -12,36 +12,49 @@ import { useShowOnce } from './one-time-token.tsx';
 import { createSecret, type Secret } from './secret.tsx';
 import { useTokensChanged } from './use-tokens-changed.ts';
 
-/** The button, and the two windows behind it: what the token shall be, and the token, once. */
+/** The button, and the window behind it: what the token shall be, or why there can be none. */
 export function GenerateToken({ membership }: { readonly membership: Membership }) {
   const { texts } = useLocalization();
-  const [asking, setAsking] = useState(false);
   const showOnce = useShowOnce();
-  const isAtLimit = membership.tokens_remaining === 0;
+  const [opened, setOpened] = useState<'form' | 'limit'>();
+  const [pending, setPending] = useState(false);
+  // Outlives the window: what was typed is still there when it is opened again.
+  const [draft, setDraft] = useState<Draft>(emptyDraft);
+  // While the answer is awaited the window stays: a token whose window had gone would be lost.
+  const close = () => {
+    if (!pending) setOpened(undefined);
+  };
 
   return (
     <>
-      <Button onClick={() => setAsking(true)}>{texts.generateToken}</Button>
+      <Button onClick={() => setOpened(membership.tokens_remaining === 0 ? 'limit' : 'form')}>
+        {texts.generateToken}
+      </Button>
       <Modal
-        opened={asking}
-        onClose={() => setAsking(false)}
-        title={isAtLimit ? texts.limitTitle : texts.generateTitle}
+        opened={opened !== undefined}
+        onClose={close}
+        title={opened === 'limit' ? texts.limitTitle : texts.generateTitle}
         closeOnClickOutside={false}
         closeButtonProps={{ 'aria-label': texts.close }}
       >
-        {isAtLimit ? (
+        {opened === 'limit' ? (
           <Stack>
             <Text>{texts.limitText(membership.token_limit, membership.organization.name)}</Text>
-            <Button variant="default" data-autofocus onClick={() => setAsking(false)}>
+            <Button variant="default" data-autofocus onClick={close}>
               {texts.close}
             </Button>
           </Stack>
         ) : (
           <GenerateForm
             organizationId={membership.organization.id}
-            onCancel={() => setAsking(false)}
+            draft={draft}
+            onDraft={setDraft}
+            onPending={setPending}
+            onCancel={close}
+            onLimit={() => setOpened('limit')}
             onCreated={(created) => {
-              setAsking(false);
+              setOpened(undefined);
+              setDraft(emptyDraft);
               showOnce(created);
             }}
           />
@@ -51,6 +64,16 @@ export function GenerateToken({ membership }: { readonly membership: Membership 
   );
 }
 
+interface Draft {
+  readonly name: string;
+  readonly serviceId: string | null;
+}
+
+const emptyDraft: Draft = { name: '', serviceId: null };
+
+// Characters are counted by the server: one may be several units here.
+const nameMaximum = 400;
+
 interface Faults {
   readonly name?: string;
   readonly service?: string;
@@ -59,32 +82,42 @@ interface Faults {
 
 function GenerateForm({
   organizationId,
+  draft,
+  onDraft,
+  onPending,
   onCancel,
+  onLimit,
   onCreated,
 }: {
   readonly organizationId: string;
+  readonly draft: Draft;
+  readonly onDraft: (draft: Draft) => void;
+  readonly onPending: (pending: boolean) => void;
   readonly onCancel: () => void;
+  readonly onLimit: () => void;
   readonly onCreated: (secret: Secret) => void;
 }) {
   const { texts, locale } = useLocalization();
   const { api, queries } = useServices();
   const tokensChanged = useTokensChanged();
   const services = useQuery(queries.services());
-  const [name, setName] = useState('');
-  const [serviceId, setServiceId] = useState<string | null>(null);
+  const { name, serviceId } = draft;
   const [faults, setFaults] = useState<Faults>({});
   const available = services.data?.filter(({ status }) => status === 'active') ?? [];
   const service = available.find(({ id }) => id === serviceId);
 
   const generate = useAction(async (wanted: Service) => {
+    onPending(true);
     try {
       const body = { name, service: wanted.id, organization_id: organizationId };
       const { token } = unwrap(await api.POST('/admin/tokens', { body }));
       onCreated(createSecret(token));
     } catch (error) {
+      if (error instanceof Refused && error.kind === 'token-limit-reached') onLimit();
       setFaults(readFaults(error));
       if (error instanceof Refused && /^service-/.test(error.kind)) void services.refetch();
     } finally {
+      onPending(false);
       // Also where it failed: the limit may be reached, or a token be there whose answer got lost.
       tokensChanged();
     }
@@ -95,9 +128,9 @@ function GenerateForm({
     const { kind, problem } = error as Refused;
     if (/^service-/.test(kind)) return { service: texts.serviceGone };
     if (problem.errors?.some(({ pointer }) => pointer === '/name')) return { name: texts.tokenNameInvalid };
-    // Then the list that is read again says how many there are, and this form gives way to the explanation.
-    if (kind === 'token-limit-reached') return {};
-    return { form: problem.status < 500 ? texts.noPermissionText : texts.failedText };
+    if (problem.status === 403 || problem.status === 404 || kind === 'not-a-member')
+      return { form: texts.noPermissionText };
+    return { form: texts.failedText };
   }
 
   function submit(event: FormEvent) {
@@ -118,9 +151,9 @@ function GenerateForm({
           label={texts.tokenName}
           description={texts.tokenNameHelp}
           value={name}
-          onChange={(event) => setName(event.currentTarget.value)}
+          onChange={(event) => onDraft({ ...draft, name: event.currentTarget.value })}
           error={faults.name}
-          maxLength={100}
+          maxLength={nameMaximum}
           autoComplete="off"
           required
           data-autofocus
@@ -128,10 +161,12 @@ function GenerateForm({
         <Select
           label={texts.service}
           placeholder={services.isPending ? texts.loading : texts.chooseService}
+          searchable
+          nothingFoundMessage={texts.nothingFound}
           data={available.map(({ id, name: label }) => ({ value: id, label }))}
           value={serviceId}
-          onChange={setServiceId}
-          error={faults.service}
+          onChange={(chosen) => onDraft({ ...draft, serviceId: chosen })}
+          error={faults.service ?? (services.isError ? texts.failedText : undefined)}
           allowDeselect={false}
           required
           comboboxProps={{ transitionProps: { duration: 0 } }}
@@ -159,7 +194,7 @@ function GenerateForm({
           </Alert>
         ) : null}
         <Group justify="flex-end">
-          <Button variant="default" onClick={onCancel}>
+          <Button variant="default" disabled={generate.pending} onClick={onCancel}>
             {texts.cancel}
           </Button>
           <Button type="submit" loading={generate.pending}>

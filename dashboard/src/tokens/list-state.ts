@@ -1,5 +1,6 @@
-import { useSearchParams } from 'wouter';
+import { useMemo } from 'react';
 import { type TokenSort, type TokenStatus, tokenSorts, tokenStatuses } from '../api/queries.ts';
+import { changeSearchParameters, type HowToChange, useSearchParameters } from '../search.ts';
 
 /** What is listed, and how: all of it in the address, so that a view can be shared and survives a reload. */
 export interface ListState {
@@ -30,8 +31,8 @@ export function readListState(search: URLSearchParams): ListState {
   const sort = search.get('sort');
   return {
     q: cleanSearch(search.get('q') ?? ''),
-    services: search.getAll('service').filter((value) => slug.test(value)),
-    statuses: search.getAll('status').filter(isOneOf(tokenStatuses)),
+    services: [...new Set(search.getAll('service').filter((value) => slug.test(value)))],
+    statuses: [...new Set(search.getAll('status').filter(isOneOf(tokenStatuses)))],
     userId: id('user'),
     sort: isOneOf(tokenSorts)(sort) ? sort : '-created_at',
     cursor: search.get('cursor') ?? undefined,
@@ -54,24 +55,20 @@ const names: Record<keyof ListState, string> = {
   token: 'token',
 };
 
-export function useListState(): [
-  ListState,
-  (change: Partial<ListState>, how?: { replace: boolean }) => void,
-] {
-  const [search, setSearch] = useSearchParams();
-  function change(changed: Partial<ListState>, how = { replace: false }) {
-    setSearch((before) => {
-      const next = new URLSearchParams(before);
+export type ChangeList = (change: Partial<ListState>, how?: HowToChange) => void;
+
+export function useListState(): [ListState, ChangeList] {
+  const search = useSearchParameters();
+  const change: ChangeList = (changed, how) =>
+    changeSearchParameters((next) => {
       // Another list begins with its first page.
       if (!('cursor' in changed) && !('token' in changed)) next.delete(names.cursor);
       for (const [key, value] of Object.entries(changed) as [keyof ListState, unknown][]) {
         next.delete(names[key]);
         for (const item of [value].flat()) if (item) next.append(names[key], String(item));
       }
-      return next;
     }, how);
-  }
-  return [readListState(search), change];
+  return [useMemo(() => readListState(search), [search]), change];
 }
 
 export const isFiltered = ({ q, services, statuses, userId }: ListState) =>

@@ -1,5 +1,5 @@
 import { Alert, Button, Group, Modal, Stack, Text } from '@mantine/core';
-import { createContext, type ReactNode, useContext, useEffect, useRef, useState } from 'react';
+import { createContext, type ReactNode, useCallback, useContext, useEffect, useRef, useState } from 'react';
 import { useLeaveWarning } from '../context.ts';
 import { issuer } from '../settings.ts';
 import { useTexts } from '../texts/index.tsx';
@@ -15,23 +15,30 @@ export const useShowOnce = () => useContext(ShowOnceContext);
 
 /** Above the views: the token is still there when the view behind its window changes, by the back button say. */
 export function OneTimeTokenProvider({ children }: { readonly children: ReactNode }) {
-  const [secret, setSecret] = useState<Secret>();
+  // One after the other: none takes the place of another that is being shown.
+  const [secrets, setSecrets] = useState<readonly Secret[]>([]);
+  const [first, ...rest] = secrets;
+  const show = useCallback((secret: Secret) => setSecrets((waiting) => [...waiting, secret]), []);
   // Also where the page goes first, by a sign-out in another tab.
-  useEffect(() => () => secret?.forget(), [secret]);
+  useEffect(() => () => first?.forget(), [first]);
   return (
-    <ShowOnceContext value={setSecret}>
+    <ShowOnceContext value={show}>
       {children}
-      {secret ? <OneTimeToken secret={secret} onClose={() => setSecret(undefined)} /> : null}
+      {first ? <OneTimeToken key={first.id} secret={first} onClose={() => setSecrets(rest)} /> : null}
     </ShowOnceContext>
   );
 }
 
-/** The one window in which a platform token is ever shown; it goes by its button only. */
+/** The one window in which a platform token is ever shown; it goes by its buttons only. */
 function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly onClose: () => void }) {
   const texts = useTexts();
   const [kept, setKept] = useState(false);
   const [asked, setAsked] = useState(false);
   useLeaveWarning(!kept);
+  const keep = () => {
+    setKept(true);
+    setAsked(false);
+  };
   return (
     <Modal
       opened
@@ -43,28 +50,35 @@ function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly o
       closeOnEscape={false}
     >
       {/* A text that was copied by hand is kept as well. */}
-      <Stack gap="md" onCopy={() => setKept(true)}>
+      <Stack gap="md" onCopy={keep}>
         <Alert color="yellow" variant="outline" classNames={{ message: classes.warning ?? '' }}>
           {texts.oneTimeWarning}
         </Alert>
-        <Copyable
-          secret={secret}
-          label={texts.yourToken}
-          copy={texts.copyToken}
-          onCopied={() => setKept(true)}
-          first
-        />
+        <Copyable secret={secret} label={texts.yourToken} copy={texts.copyToken} onCopied={keep} first />
         <Text size="sm">{texts.exchangeLead}</Text>
         <Copyable
           secret={secret}
           write={exchangeCommand}
           label={texts.exchangeLead}
           copy={texts.copyCurl}
-          onCopied={() => setKept(true)}
+          onCopied={keep}
         />
-        <Button variant="default" onClick={() => (kept || asked ? onClose() : setAsked(true))}>
-          {asked && !kept ? texts.closeTokenAnyway : texts.closeToken}
-        </Button>
+        {asked ? (
+          <Stack gap="xs" role="alert">
+            {/* Where the first button was, so that a double click comes back. */}
+            <Button variant="default" data-autofocus onClick={() => setAsked(false)}>
+              {texts.backToToken}
+            </Button>
+            <Text size="sm">{texts.notCopied}</Text>
+            <Button className={classes.danger} onClick={onClose}>
+              {texts.closeWithoutCopying}
+            </Button>
+          </Stack>
+        ) : (
+          <Button variant="default" onClick={() => (kept ? onClose() : setAsked(true))}>
+            {texts.closeToken}
+          </Button>
+        )}
       </Stack>
     </Modal>
   );

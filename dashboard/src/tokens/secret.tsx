@@ -3,6 +3,8 @@ import classes from './tokens.module.css';
 
 /** A value that can be forgotten: whoever held the box holds nothing afterwards. */
 export interface Secret {
+  /** Tells it from others. */
+  readonly id: string;
   read(): string;
   forget(): void;
 }
@@ -10,6 +12,7 @@ export interface Secret {
 export function createSecret(value: string): Secret {
   let held = value;
   return {
+    id: crypto.randomUUID(),
     read: () => held,
     forget() {
       held = '';

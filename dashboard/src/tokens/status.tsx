@@ -15,7 +15,7 @@ export function endsSoon({ status, expires_at }: Token, now = Date.now()): numbe
 export function Status({ token }: { readonly token: Token }) {
   const texts = useTexts();
   return (
-    <Badge variant="outline" tt="none" className={classes[token.status]}>
+    <Badge variant="outline" tt="none" className={`${classes.badge} ${classes[token.status]}`}>
       {texts.statuses[token.status]}
     </Badge>
   );

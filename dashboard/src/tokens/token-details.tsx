@@ -1,11 +1,12 @@
 import { Button, Drawer, Loader, Stack, Table, Text, Timeline, Title } from '@mantine/core';
 import { useInfiniteQuery, useQuery } from '@tanstack/react-query';
-import { type AuditEvent, type Member, Refused, type Token } from '../api/client.ts';
+import { Refused, type Token } from '../api/client.ts';
 import { useServices } from '../context.ts';
 import { useCurrent } from '../organization.tsx';
 import { useTexts } from '../texts/index.tsx';
 import { Failure } from '../ui/failure.tsx';
 import { Moment } from '../ui/moment.tsx';
+import { useActorName } from './members.ts';
 import { EndsSoon, Status } from './status.tsx';
 import classes from './tokens.module.css';
 
@@ -13,22 +14,26 @@ import classes from './tokens.module.css';
 export function TokenDetails({ id, onClose }: { readonly id: string; readonly onClose: () => void }) {
   const texts = useTexts();
   const { queries } = useServices();
+  const { membership } = useCurrent();
   const token = useQuery(queries.token(id));
+  // The address may name a token of another organization than the one that is shown.
+  const isElsewhere = token.data !== undefined && token.data.organization_id !== membership?.organization.id;
+  const isGone = isElsewhere || (token.error instanceof Refused && token.error.status === 404);
   return (
     <Drawer
       opened
       onClose={onClose}
-      title={token.data?.name ?? texts.tokenDetails}
+      title={isGone ? texts.tokenDetails : (token.data?.name ?? texts.tokenDetails)}
       size="lg"
       closeButtonProps={{ 'aria-label': texts.close }}
     >
-      {token.data ? (
+      {isGone ? (
+        <Text role="alert">{texts.tokenGone}</Text>
+      ) : token.data ? (
         <Stack gap="lg">
           <Facts token={token.data} />
           <Trail token={token.data} />
         </Stack>
-      ) : token.error instanceof Refused && token.error.status === 404 ? (
-        <Text role="alert">{texts.tokenGone}</Text>
       ) : token.isError ? (
         <Failure error={token.error} onRetry={() => void token.refetch()} />
       ) : (
@@ -40,11 +45,12 @@ export function TokenDetails({ id, onClose }: { readonly id: string; readonly on
 
 function Facts({ token }: { readonly token: Token }) {
   const texts = useTexts();
-  const nameOf = useNames(token, [token.user_id, ...(token.revoked_by ? [token.revoked_by] : [])]);
+  const owner = { type: 'user', id: token.user_id } as const;
+  const nameOf = useActorName(token.organization_id, [owner]);
   const rows: [string, React.ReactNode][] = [
     [texts.status, <Status key="status" token={token} />],
     [texts.service, token.service.name],
-    [texts.owner, nameOf({ type: 'user', id: token.user_id })],
+    [texts.owner, nameOf(owner)],
     [texts.mayDo, token.scope],
     [texts.hint, <code key="hint">{token.hint}…</code>],
     [texts.created, <Moment key="created" time={token.created_at} withUtc />],
@@ -90,14 +96,18 @@ function Trail({ token }: { readonly token: Token }) {
   const { queries } = useServices();
   const trail = useInfiniteQuery(queries.trail(token.id));
   const events = trail.data?.pages.flatMap(({ data }) => data) ?? [];
-  const users = events.filter(({ actor }) => actor.type === 'user').map(({ actor }) => actor.id);
-  const nameOf = useNames(token, users);
+  const nameOf = useActorName(
+    token.organization_id,
+    events.map(({ actor }) => actor),
+  );
   return (
     <section aria-labelledby="trail">
       <Title order={3} size="h5" mb="sm" id="trail">
         {texts.trail}
       </Title>
-      {trail.isError ? <Failure error={trail.error} onRetry={() => void trail.refetch()} /> : null}
+      {trail.isError && !trail.data ? (
+        <Failure error={trail.error} onRetry={() => void trail.refetch()} />
+      ) : null}
       {trail.isPending ? <Loader size="sm" aria-label={texts.loading} role="status" /> : null}
       {trail.data && events.length === 0 ? <Text c="dimmed">{texts.trailEmpty}</Text> : null}
       <Timeline bulletSize={12} lineWidth={1} active={events.length}>
@@ -134,26 +144,4 @@ function Trail({ token }: { readonly token: Token }) {
       ) : null}
     </section>
   );
-}
-
-/** Names of the token's organization's members, for those who may read them; the user's own always. */
-function useNames(token: Token, userIds: readonly string[]): (actor: AuditEvent['actor']) => string {
-  const texts = useTexts();
-  const { me } = useCurrent();
-  const { queries } = useServices();
-  const isAdmin = me.memberships.some(
-    ({ organization, role }) => organization.id === token.organization_id && role === 'admin',
-  );
-  const others = [...new Set(userIds)].filter((id) => id !== me.id).slice(0, 100);
-  const members = useQuery(queries.membersById(token.organization_id, isAdmin ? others : []));
-  return ({ type, id }) => {
-    if (type === 'client') return texts.actorClient(id);
-    if (type !== 'user') return texts.actorSystem;
-    if (id === me.id) return texts.actorSelf;
-    return nameOfMember(members.data?.get(id)) ?? texts.actorUser;
-  };
-}
-
-export function nameOfMember(member: Member | undefined): string | undefined {
-  return member && `${member.name} (${member.email})`;
 }

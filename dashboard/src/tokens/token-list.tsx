@@ -1,16 +1,18 @@
 import { Button, Group, Paper, Skeleton, Stack, Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { useState } from 'react';
-import type { Token } from '../api/client.ts';
+import { useEffect, useState } from 'react';
+import { Refused, type Token } from '../api/client.ts';
 import { useServices } from '../context.ts';
 import type { Membership } from '../organization.tsx';
+import type { HowToChange } from '../search.ts';
 import { useLocalization } from '../texts/index.tsx';
 import { Failure } from '../ui/failure.tsx';
 import { Notice } from '../ui/notice.tsx';
 import { type Ending, EndTokens } from './end-tokens.tsx';
 import { Filters } from './filters.tsx';
 import { GenerateToken } from './generate-token.tsx';
-import { isFiltered, useListState } from './list-state.ts';
+import { isFiltered, type ListState, useListState } from './list-state.ts';
+import { useMembers } from './members.ts';
 import { TokenDetails } from './token-details.tsx';
 import { canEnd, TokenTable } from './token-table.tsx';
 import classes from './tokens.module.css';
@@ -42,22 +44,34 @@ export function TokenList({
   const tokens = list.data?.tokens ?? [];
   // Those that have gone, by another tab say, are selected no longer.
   const chosen = tokens.filter((token) => selected.has(token.id) && canEnd(token));
-  const owners = useQuery(
-    queries.membersById(
-      organization.id,
-      forOthers ? [...new Set(tokens.map(({ user_id }) => user_id))].sort() : [],
-    ),
+  const owners = useMembers(
+    organization.id,
+    [...tokens.map(({ user_id }) => user_id), ...(state.userId ? [state.userId] : [])],
+    forOthers,
   );
-  const member = forOthers && state.userId ? owners.data?.get(state.userId) : undefined;
+  const ownerName = forOthers ? (id: string) => owners.name(id) : undefined;
+  const member = forOthers && state.userId ? owners.find(state.userId) : undefined;
+
+  /** Another page or another list: what was selected is not on it. */
+  function show(changed: Partial<ListState>, how?: HowToChange) {
+    setSelected(new Set());
+    change(changed, how);
+  }
+
+  // A page that the server does not know any more, from an old address: the first one instead.
+  const isLost = cursor !== undefined && list.error instanceof Refused && list.error.status === 400;
+  useEffect(() => {
+    if (isLost) change({ cursor: undefined }, { replace: true });
+  });
 
   const end = (...ended: Token[]) => setEnding({ kind: 'tokens', tokens: ended });
-  const clear = () => change({ q: '', services: [], statuses: [], userId: undefined });
+  const clear = () => show({ q: '', services: [], statuses: [], userId: undefined });
   const total = list.data?.total ?? 0;
 
   return (
     <Stack gap="md">
       <Group justify="space-between" align="flex-start" className={classes.top}>
-        <Text c="dimmed" maw={560}>
+        <Text c="dimmed" maw={560} className={classes.lead}>
           {forOthers ? texts.membersTokensLead(organization.name) : texts.ownTokensLead(organization.name)}
         </Text>
         {forOthers ? null : (
@@ -70,15 +84,17 @@ export function TokenList({
         )}
       </Group>
 
-      <Filters state={state} change={change} organizationId={organization.id} withMembers={forOthers} />
+      <Filters state={state} change={show} organizationId={organization.id} withMembers={forOthers} />
 
       <Group justify="space-between" mih={36}>
         <Text size="sm" role="status">
           {chosen.length > 0
             ? texts.selected(chosen.length)
-            : list.data
-              ? texts.tokenCount(new Intl.NumberFormat(locale).format(total), total === 1)
-              : ''}
+            : list.isPlaceholderData
+              ? texts.updating
+              : list.data
+                ? texts.tokenCount(new Intl.NumberFormat(locale).format(total), total === 1)
+                : ''}
         </Text>
         <Group gap="sm">
           {chosen.length > 0 ? (
@@ -105,22 +121,28 @@ export function TokenList({
         </Group>
       </Group>
 
+      {list.data && list.isError ? (
+        <Text size="sm" role="alert" className={classes.soon}>
+          {texts.outOfDate}
+        </Text>
+      ) : null}
+
       <Paper withBorder bg="var(--sheet)" className={classes.sheet}>
-        {list.isPending ? (
-          <Loading label={texts.loading} />
-        ) : list.isError ? (
+        {!list.data && list.isError && !isLost ? (
           <Failure error={list.error} onRetry={() => void list.refetch()} />
+        ) : !list.data ? (
+          <Loading label={texts.loading} />
         ) : tokens.length > 0 ? (
           <TokenTable
             tokens={tokens}
             caption={forOthers ? texts.membersTokens : texts.accessTokens}
             sort={sort}
-            onSort={(next) => change({ sort: next })}
+            onSort={(next) => show({ sort: next })}
             selected={selected}
             onSelect={setSelected}
             onOpen={({ id }) => change({ token: id })}
             onEnd={end}
-            owners={forOthers ? (owners.data ?? new Map()) : undefined}
+            ownerName={ownerName}
             forOthers={forOthers}
             busy={list.isPlaceholderData}
           />
@@ -144,24 +166,26 @@ export function TokenList({
 
       {list.data && (list.data.next || cursor) ? (
         <Group component="nav" justify="center" aria-label={texts.pages}>
-          <Button variant="default" disabled={!cursor} onClick={() => change({ cursor: list.data.previous })}>
+          <Button variant="default" disabled={!cursor} onClick={() => show({ cursor: list.data.previous })}>
             {list.data.previous ? texts.previousPage : texts.firstPage}
           </Button>
           <Button
             variant="default"
             disabled={!list.data.next}
-            onClick={() => change({ cursor: list.data.next })}
+            onClick={() => show({ cursor: list.data.next ?? undefined })}
           >
             {texts.nextPage}
           </Button>
         </Group>
       ) : null}
 
-      {state.token ? <TokenDetails id={state.token} onClose={() => change({ token: undefined })} /> : null}
+      {state.token ? (
+        <TokenDetails id={state.token} onClose={() => change({ token: undefined }, { replace: true })} />
+      ) : null}
       {ending ? (
         <EndTokens
           ending={ending}
-          forOthers={forOthers}
+          ownerName={ownerName}
           onClose={() => setEnding(undefined)}
           onEnded={() => {
             setEnding(undefined);

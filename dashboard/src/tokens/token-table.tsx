@@ -1,5 +1,5 @@
 import { ActionIcon, Checkbox, Table, Text, UnstyledButton } from '@mantine/core';
-import type { Member, Token } from '../api/client.ts';
+import type { Token } from '../api/client.ts';
 import type { TokenSort } from '../api/queries.ts';
 import { useTexts } from '../texts/index.tsx';
 import { Moment } from '../ui/moment.tsx';
@@ -16,7 +16,7 @@ export interface TokenTableProps {
   readonly onOpen: (token: Token) => void;
   readonly onEnd: (token: Token) => void;
   /** With whose they are: an admin's list. */
-  readonly owners?: ReadonlyMap<string, Member> | undefined;
+  readonly ownerName?: ((userId: string) => string) | undefined;
   readonly forOthers: boolean;
   readonly busy: boolean;
 }
@@ -25,7 +25,7 @@ export const canEnd = ({ status }: Token) => status !== 'revoked';
 
 /** A table on wide screens, a list of cards on phones: the same elements. */
 export function TokenTable(props: TokenTableProps) {
-  const { tokens, caption, selected, onSelect, onOpen, onEnd, owners, forOthers, busy } = props;
+  const { tokens, caption, selected, onSelect, onOpen, onEnd, ownerName, forOthers, busy } = props;
   const texts = useTexts();
   const selectable = tokens.filter(canEnd);
   const chosen = selectable.filter(({ id }) => selected.has(id)).length;
@@ -53,7 +53,7 @@ export function TokenTable(props: TokenTableProps) {
             />
           </Table.Th>
           <SortHeader {...props} label={texts.name} ascending="name" descending="-name" />
-          {owners ? <Table.Th role="columnheader">{texts.member}</Table.Th> : null}
+          {ownerName ? <Table.Th role="columnheader">{texts.member}</Table.Th> : null}
           <Table.Th role="columnheader">{texts.service}</Table.Th>
           <Table.Th role="columnheader">{texts.hint}</Table.Th>
           <SortHeader
@@ -93,10 +93,10 @@ export function TokenTable(props: TokenTableProps) {
                 {token.name}
               </UnstyledButton>
             </Table.Td>
-            {owners ? (
+            {ownerName ? (
               <Cell label={texts.member}>
                 <Text size="sm" className={classes.wrap}>
-                  {owners.get(token.user_id)?.name ?? texts.actorUser}
+                  {ownerName(token.user_id)}
                 </Text>
               </Cell>
             ) : null}
