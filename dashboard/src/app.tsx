@@ -3,6 +3,7 @@ import { useServices, useSessionState } from './context.ts';
 import { Shell } from './shell/shell.tsx';
 import { useTexts } from './texts/index.tsx';
 import { PageNotice } from './ui/notice.tsx';
+import { SolePage } from './ui/sole-page.tsx';
 import { Waiting } from './ui/waiting.tsx';
 
 /** Who is there decides what is shown. */
@@ -23,14 +24,14 @@ function SignedOut() {
   const texts = useTexts();
   const { session } = useServices();
   return (
-    <main>
+    <SolePage>
       <PageNotice
         title={texts.signedOutTitle}
         action={<Button onClick={() => void session.signIn()}>{texts.signIn}</Button>}
       >
         {texts.signedOutText}
       </PageNotice>
-    </main>
+    </SolePage>
   );
 }
 
@@ -38,7 +39,7 @@ function SignInFailed() {
   const texts = useTexts();
   const { session } = useServices();
   return (
-    <main>
+    <SolePage>
       <PageNotice
         title={texts.signInFailed}
         role="alert"
@@ -46,7 +47,7 @@ function SignInFailed() {
       >
         {texts.signInFailedText}
       </PageNotice>
-    </main>
+    </SolePage>
   );
 }
 

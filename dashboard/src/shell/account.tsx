@@ -2,6 +2,7 @@ import { Paper, Table } from '@mantine/core';
 import { useCurrent } from '../organization.tsx';
 import { useTexts } from '../texts/index.tsx';
 import { useTitle } from '../ui/use-title.ts';
+import classes from './shell.module.css';
 
 /** Who the user is, and where they belong. */
 export function Account() {
@@ -9,11 +10,11 @@ export function Account() {
   const { me } = useCurrent();
   useTitle(texts.account);
   return (
-    <Paper withBorder p="md" bg="var(--sheet)">
-      <Table variant="vertical" layout="fixed">
+    <Paper withBorder p="md" maw={720} bg="var(--sheet)">
+      <Table variant="vertical" className={classes.facts}>
         <Table.Tbody>
           <Table.Tr>
-            <Table.Th w="30%">{texts.name}</Table.Th>
+            <Table.Th>{texts.name}</Table.Th>
             <Table.Td>{me.name}</Table.Td>
           </Table.Tr>
           <Table.Tr>

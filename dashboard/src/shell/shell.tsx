@@ -11,6 +11,7 @@ import { OneTimeTokenProvider } from '../tokens/one-time-token.tsx';
 import { MemberTokens, OwnTokens } from '../tokens/pages.tsx';
 import { Failure } from '../ui/failure.tsx';
 import { PageNotice } from '../ui/notice.tsx';
+import { SolePage } from '../ui/sole-page.tsx';
 import { Waiting } from '../ui/waiting.tsx';
 import { Account } from './account.tsx';
 import { OrganizationSwitcher } from './organization-switcher.tsx';
@@ -25,9 +26,9 @@ export function Shell() {
   if (!me.data) {
     if (me.isError) {
       return (
-        <main>
+        <SolePage>
           <Failure error={me.error} onRetry={() => void me.refetch()} ofPage />
-        </main>
+        </SolePage>
       );
     }
     return (
@@ -117,7 +118,11 @@ function Navigation() {
   const [path] = useLocation();
   const { membership } = useCurrent();
   return (
-    <nav aria-label={texts.settings} className={classes.navigation}>
+    <nav
+      aria-label={texts.settings}
+      className={classes.navigation}
+      data-single={membership?.role !== 'admin' || undefined}
+    >
       <NavLink
         component={Link}
         href={href(paths.accessTokens)}

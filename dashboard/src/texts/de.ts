@@ -71,6 +71,7 @@ export const german: Texts = {
   selected: (count) => `${count} ausgewählt`,
   clearSelection: 'Auswahl aufheben',
   clearFilters: 'Suche und Filter zurücksetzen',
+  clearFilter: (label) => `${label} zurücksetzen`,
   updating: 'Wird aktualisiert …',
 
   noTokens: 'Noch keine Tokens',

@@ -74,6 +74,7 @@ export const english = {
   selected: (count: number) => `${count} selected`,
   clearSelection: 'Clear selection',
   clearFilters: 'Clear search and filters',
+  clearFilter: (label: string) => `Clear ${label}`,
   updating: 'Updating …',
 
   noTokens: 'No tokens yet',

@@ -135,7 +135,7 @@ export function EndTokens({
           />
         ) : null}
         {fault ? (
-          <Alert color="red" variant="outline" role="alert">
+          <Alert className={classes.fault} classNames={{ message: classes.alert ?? '' }} role="alert">
             {fault}
           </Alert>
         ) : null}

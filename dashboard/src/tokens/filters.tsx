@@ -42,9 +42,7 @@ export function Filters({
         data={(services.data ?? []).map(({ id, name }) => ({ value: id, label: name }))}
         value={[...state.services]}
         onChange={(chosen) => change({ services: chosen })}
-        clearable
         comboboxProps={still}
-        clearButtonProps={{ 'aria-label': texts.clearFilters }}
       />
       <MultiSelect
         label={texts.status}
@@ -52,9 +50,7 @@ export function Filters({
         data={tokenStatuses.map((value) => ({ value, label: texts.statuses[value] }))}
         value={[...state.statuses]}
         onChange={(chosen) => change({ statuses: chosen as TokenStatus[] })}
-        clearable
         comboboxProps={still}
-        clearButtonProps={{ 'aria-label': texts.clearFilters }}
       />
       <Select
         className={classes.sortSelect}
@@ -78,6 +74,7 @@ function SearchByName({ q, onSearch }: { readonly q: string; readonly onSearch: 
   useEffect(() => setTyped((present) => (cleanSearch(present) === q ? present : q)), [q]);
   return (
     <TextInput
+      className={classes.wide}
       type="search"
       label={texts.searchByName}
       value={typed}
@@ -121,6 +118,7 @@ function MemberFilter({
   const nobody = { value: 'nobody', label: texts.nothingFound, disabled: true };
   return (
     <Select
+      className={classes.wide}
       label={texts.member}
       placeholder={texts.anyMember}
       data={options.length === 0 && found.isSuccess ? [nobody] : options}
@@ -132,7 +130,7 @@ function MemberFilter({
       filter={({ options }) => options}
       onSearchChange={setTyped}
       comboboxProps={still}
-      clearButtonProps={{ 'aria-label': texts.clearFilters }}
+      clearButtonProps={{ 'aria-label': texts.clearFilter(texts.member) }}
     />
   );
 }

@@ -10,6 +10,7 @@ import { formatTime } from '../ui/moment.tsx';
 import { useAction } from '../ui/use-action.ts';
 import { useShowOnce } from './one-time-token.tsx';
 import { createSecret, type Secret } from './secret.tsx';
+import classes from './tokens.module.css';
 import { useTokensChanged } from './use-tokens-changed.ts';
 
 /** The button, and the window behind it: what the token shall be, or why there can be none. */
@@ -189,7 +190,7 @@ function GenerateForm({
           ) : null}
         </div>
         {faults.form ? (
-          <Alert color="red" variant="outline" role="alert">
+          <Alert className={classes.fault} classNames={{ message: classes.alert ?? '' }} role="alert">
             {faults.form}
           </Alert>
         ) : null}

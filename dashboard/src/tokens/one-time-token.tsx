@@ -51,7 +51,7 @@ function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly o
     >
       {/* A text that was copied by hand is kept as well. */}
       <Stack gap="md" onCopy={keep}>
-        <Alert color="yellow" variant="outline" classNames={{ message: classes.warning ?? '' }}>
+        <Alert className={classes.caution} classNames={{ message: classes.alert ?? '' }}>
           {texts.oneTimeWarning}
         </Alert>
         <Copyable secret={secret} label={texts.yourToken} copy={texts.copyToken} onCopied={keep} first />

@@ -67,6 +67,7 @@ export function TokenList({
   const end = (...ended: Token[]) => setEnding({ kind: 'tokens', tokens: ended });
   const clear = () => show({ q: '', services: [], statuses: [], userId: undefined });
   const total = list.data?.total ?? 0;
+  const caption = forOthers ? texts.membersTokens : texts.accessTokens;
 
   return (
     <Stack gap="md">
@@ -86,98 +87,105 @@ export function TokenList({
 
       <Filters state={state} change={show} organizationId={organization.id} withMembers={forOthers} />
 
-      <Group justify="space-between" mih={36}>
-        <Text size="sm" role="status">
-          {chosen.length > 0
-            ? texts.selected(chosen.length)
-            : list.isPlaceholderData
-              ? texts.updating
-              : list.data
-                ? texts.tokenCount(new Intl.NumberFormat(locale).format(total), total === 1)
-                : ''}
-        </Text>
-        <Group gap="sm">
-          {chosen.length > 0 ? (
-            <>
-              <Button variant="default" size="xs" onClick={() => setSelected(new Set())}>
-                {texts.clearSelection}
-              </Button>
-              <Button size="xs" className={classes.danger} onClick={() => end(...chosen)}>
-                {forOthers ? texts.revokeOne : texts.deleteOne}
-              </Button>
-            </>
-          ) : null}
-          {member && chosen.length === 0 ? (
-            <Button
-              size="xs"
-              className={classes.danger}
-              onClick={() =>
-                setEnding({ kind: 'member', organization, user: { id: member.user_id, name: member.name } })
-              }
-            >
-              {texts.revokeAll}
-            </Button>
-          ) : null}
-        </Group>
-      </Group>
-
-      {list.data && list.isError ? (
-        <Text size="sm" role="alert" className={classes.soon}>
-          {texts.outOfDate}
-        </Text>
-      ) : null}
-
-      <Paper withBorder bg="var(--sheet)" className={classes.sheet}>
-        {!list.data && list.isError && !isLost ? (
-          <Failure error={list.error} onRetry={() => void list.refetch()} />
-        ) : !list.data ? (
-          <Loading label={texts.loading} />
-        ) : tokens.length > 0 ? (
-          <TokenTable
-            tokens={tokens}
-            caption={forOthers ? texts.membersTokens : texts.accessTokens}
-            sort={sort}
-            onSort={(next) => show({ sort: next })}
-            selected={selected}
-            onSelect={setSelected}
-            onOpen={({ id }) => change({ token: id })}
-            onEnd={end}
-            ownerName={ownerName}
-            forOthers={forOthers}
-            busy={list.isPlaceholderData}
-          />
-        ) : isFiltered(state) || cursor ? (
-          <Notice
-            title={texts.nothingFound}
-            action={
-              <Button variant="default" onClick={clear}>
+      <Stack component="section" gap="md" tabIndex={-1} aria-label={caption}>
+        <Group justify="space-between" mih={36}>
+          <Text size="sm" role="status">
+            {chosen.length > 0
+              ? texts.selected(chosen.length)
+              : list.isPlaceholderData
+                ? texts.updating
+                : list.data
+                  ? texts.tokenCount(new Intl.NumberFormat(locale).format(total), total === 1)
+                  : ''}
+          </Text>
+          <Group gap="sm">
+            {chosen.length > 0 ? (
+              <>
+                <Button variant="default" size="xs" onClick={() => setSelected(new Set())}>
+                  {texts.clearSelection}
+                </Button>
+                <Button size="xs" className={classes.danger} onClick={() => end(...chosen)}>
+                  {forOthers ? texts.revokeOne : texts.deleteOne}
+                </Button>
+              </>
+            ) : null}
+            {isFiltered(state) && tokens.length > 0 && chosen.length === 0 ? (
+              <Button variant="default" size="xs" onClick={clear}>
                 {texts.clearFilters}
               </Button>
-            }
-          >
-            {texts.nothingFoundText}
-          </Notice>
-        ) : (
-          <Notice title={forOthers ? texts.noTokensOfMembers : texts.noTokens}>
-            {forOthers ? texts.noTokensOfMembersText : texts.noTokensText}
-          </Notice>
-        )}
-      </Paper>
-
-      {list.data && (list.data.next || cursor) ? (
-        <Group component="nav" justify="center" aria-label={texts.pages}>
-          <Button variant="default" disabled={!cursor} onClick={() => show({ cursor: list.data.previous })}>
-            {list.data.previous ? texts.previousPage : texts.firstPage}
-          </Button>
-          <Button
-            variant="default"
-            disabled={!list.data.next}
-            onClick={() => show({ cursor: list.data.next ?? undefined })}
-          >
-            {texts.nextPage}
-          </Button>
+            ) : null}
+            {member && chosen.length === 0 ? (
+              <Button
+                size="xs"
+                className={classes.danger}
+                onClick={() =>
+                  setEnding({ kind: 'member', organization, user: { id: member.user_id, name: member.name } })
+                }
+              >
+                {texts.revokeAll}
+              </Button>
+            ) : null}
+          </Group>
         </Group>
-      ) : null}
+
+        {list.data && list.isError ? (
+          <Text size="sm" role="alert" className={classes.soon}>
+            {texts.outOfDate}
+          </Text>
+        ) : null}
+
+        <Paper withBorder className={classes.sheet}>
+          {!list.data && list.isError && !isLost ? (
+            <Failure error={list.error} onRetry={() => void list.refetch()} />
+          ) : !list.data ? (
+            <Loading label={texts.loading} />
+          ) : tokens.length > 0 ? (
+            <TokenTable
+              tokens={tokens}
+              caption={caption}
+              sort={sort}
+              onSort={(next) => show({ sort: next })}
+              selected={selected}
+              onSelect={setSelected}
+              onOpen={({ id }) => change({ token: id })}
+              onEnd={end}
+              ownerName={ownerName}
+              forOthers={forOthers}
+              busy={list.isPlaceholderData}
+            />
+          ) : isFiltered(state) || cursor ? (
+            <Notice
+              title={texts.nothingFound}
+              action={
+                <Button variant="default" onClick={clear}>
+                  {texts.clearFilters}
+                </Button>
+              }
+            >
+              {texts.nothingFoundText}
+            </Notice>
+          ) : (
+            <Notice title={forOthers ? texts.noTokensOfMembers : texts.noTokens}>
+              {forOthers ? texts.noTokensOfMembersText : texts.noTokensText}
+            </Notice>
+          )}
+        </Paper>
+
+        {list.data && (list.data.next || cursor) ? (
+          <Group component="nav" justify="center" aria-label={texts.pages}>
+            <Button variant="default" disabled={!cursor} onClick={() => show({ cursor: list.data.previous })}>
+              {cursor && !list.data.previous ? texts.firstPage : texts.previousPage}
+            </Button>
+            <Button
+              variant="default"
+              disabled={!list.data.next}
+              onClick={() => show({ cursor: list.data.next ?? undefined })}
+            >
+              {texts.nextPage}
+            </Button>
+          </Group>
+        ) : null}
+      </Stack>
 
       {state.token ? (
         <TokenDetails id={state.token} onClose={() => change({ token: undefined }, { replace: true })} />

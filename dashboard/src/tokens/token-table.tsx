@@ -41,7 +41,7 @@ export function TokenTable(props: TokenTableProps) {
       <caption className="visually-hidden">{caption}</caption>
       <Table.Thead role="rowgroup">
         <Table.Tr role="row">
-          <Table.Th role="columnheader" w={44} className={classes.all} data-label={texts.selectAll}>
+          <Table.Th role="columnheader" className={classes.all} data-label={texts.selectAll}>
             <Checkbox
               aria-label={texts.selectAll}
               checked={chosen > 0 && chosen === selectable.length}
@@ -95,7 +95,7 @@ export function TokenTable(props: TokenTableProps) {
             </Table.Td>
             {ownerName ? (
               <Cell label={texts.member}>
-                <Text size="sm" className={classes.wrap}>
+                <Text size="sm" className={classes.member}>
                   {ownerName(token.user_id)}
                 </Text>
               </Cell>
@@ -116,7 +116,7 @@ export function TokenTable(props: TokenTableProps) {
                 <>
                   <Moment time={token.last_used_at} />
                   {token.last_used_ip ? (
-                    <Text size="xs" c="dimmed" className={classes.wrap}>
+                    <Text size="xs" c="dimmed" className={classes.address}>
                       {texts.from(token.last_used_ip)}
                     </Text>
                   ) : null}

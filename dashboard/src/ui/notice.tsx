@@ -14,7 +14,7 @@ interface NoticeProps {
 /** What a view says where it has nothing else to show, and the way on. */
 export function Notice({ title, children, action, role, level = 2 }: NoticeProps) {
   return (
-    <Stack align="center" gap="sm" py={48} px="md" ta="center" role={role}>
+    <Stack align="center" gap="sm" py={48} px="md" ta="center" role={role} className="balanced">
       <Title order={level} size="h4">
         {title}
       </Title>

@@ -34,6 +34,9 @@ const dark: MantineColorsTuple = [
   '#101216',
 ];
 
+/** With a line around it that is seen (WCAG 2.2 §1.4.11). */
+const field = { input: classes.field ?? '' };
+
 const windows = {
   classNames: { content: classes.sheet ?? '', header: classes.sheet ?? '', title: classes.title ?? '' },
   // The library makes it a <header>, which would be the page's second one.
@@ -46,7 +49,7 @@ const inPlace = { withinPortal: false, floatingStrategy: 'fixed' as const };
 /** Scrolls itself, as a list of a combobox may: the library's scroll area in it would have to take the focus. */
 const list = {
   withScrollArea: false,
-  classNames: { options: classes.options ?? '', option: classes.option ?? '' },
+  classNames: { ...field, options: classes.options ?? '', option: classes.option ?? '' },
 };
 
 export const theme = createTheme({
@@ -70,18 +73,20 @@ export const theme = createTheme({
     // Without a transformation, which would clip the lists that open in it.
     Modal: { defaultProps: { ...windows, centered: true, transitionProps: { transition: 'fade' } } },
     Drawer: { defaultProps: { ...windows, position: 'right' } },
-    Popover: { defaultProps: inPlace },
-    Combobox: { defaultProps: inPlace },
+    Input: { defaultProps: { classNames: field } },
+    Checkbox: { defaultProps: { classNames: { input: classes.box ?? '' } } },
+    Popover: { defaultProps: { ...inPlace, shadow: 'md' } },
+    Combobox: { defaultProps: { ...inPlace, shadow: 'md' } },
     Select: { defaultProps: list },
     MultiSelect: { defaultProps: list },
     // Its first item gets the focus, instead of an element that no menu may have.
-    Menu: { defaultProps: { withInitialFocusPlaceholder: false } },
-    Notification: { defaultProps: { classNames: { description: classes.quiet ?? '' } } },
+    Menu: { defaultProps: { withInitialFocusPlaceholder: false, shadow: 'md' } },
+    Notification: { defaultProps: { withBorder: true, classNames: { description: classes.quiet ?? '' } } },
   },
 });
 
 export const cssVariables: CSSVariablesResolver = () => ({
-  variables: {},
+  variables: { '--mantine-text-wrap': 'pretty' },
   light: {
     '--mantine-color-body': '#f3f4f6',
     '--mantine-color-text': '#16181d',
@@ -89,10 +94,14 @@ export const cssVariables: CSSVariablesResolver = () => ({
     '--mantine-color-placeholder': '#6b7280',
     '--mantine-color-error': '#a3161f',
     '--sheet': '#ffffff',
+    '--mantine-color-default-border': '#8b93a3',
     '--edge': '#d5d9e0',
+    '--line': '#8b93a3',
     '--good': '#1a6b35',
     '--warn': '#8a4b00',
     '--bad': '#a3161f',
+    '--bad-ground': '#fdecec',
+    '--warn-ground': '#fff4e0',
   },
   dark: {
     '--mantine-color-body': '#101216',
@@ -102,9 +111,13 @@ export const cssVariables: CSSVariablesResolver = () => ({
     '--mantine-color-error': '#ffb3b3',
     '--mantine-primary-color-contrast': '#0c1430',
     '--sheet': '#191c22',
+    '--mantine-color-default-border': '#6c7484',
     '--edge': '#373d49',
+    '--line': '#6c7484',
     '--good': '#86d9a0',
     '--warn': '#f2c078',
     '--bad': '#ffb3b3',
+    '--bad-ground': '#3a1a1d',
+    '--warn-ground': '#33270f',
   },
 });
