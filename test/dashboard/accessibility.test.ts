@@ -40,9 +40,11 @@ function findMisfits(): string[] {
     if (element instanceof HTMLInputElement) continue;
     const overflows = element.scrollWidth > element.clientWidth + 1 && element.clientWidth > 0;
     if (overflows && /auto|scroll/.test(style.overflowX)) found.push(describeElement(element, 'scrolls'));
+    if (overflows && style.overflowX === 'visible' && style.display !== 'inline')
+      found.push(describeElement(element, 'spills'));
     if (box.right > width + 1 || box.left < -1) found.push(describeElement(element, 'sticks out'));
     const isCut = overflows || element.scrollHeight > element.clientHeight + 4;
-    const cuts = /hidden|clip/.test(style.overflowX) && style.textOverflow !== 'ellipsis';
+    const cuts = /hidden|clip/.test(style.overflowX) && !element.hasAttribute('data-truncate');
     if (isCut && cuts && element !== document.body) found.push(describeElement(element, 'cuts off'));
   }
   return found;

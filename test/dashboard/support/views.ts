@@ -480,7 +480,7 @@ export const views: readonly View[] = [
     arrive: async (page, _scene, texts) => {
       await page.route(list, answerNever);
       await page.goto(own);
-      await page.getByLabel(texts.loading).waitFor();
+      await page.locator('#content').getByLabel(texts.loading).waitFor();
     },
   },
   {
