@@ -19,8 +19,16 @@ export default {
     floor('oidc-sees-http', '^server/oidc/', '^(server/(oidc|http|keys|storage|domain)|config)/'),
     // What the browser runs knows the server by its API alone.
     floor('dashboard-is-a-client', '^dashboard/src/', '^dashboard/src/'),
-    floor('dashboard-session-is-the-base', '^dashboard/src/session/', '^dashboard/src/(session/|settings|storage)'),
-    floor('dashboard-api-sees-the-session', '^dashboard/src/api/', '^dashboard/src/(api/|session/|settings|storage)'),
+    floor(
+      'dashboard-session-is-the-base',
+      '^dashboard/src/session/',
+      '^dashboard/src/(session/|settings|storage)',
+    ),
+    floor(
+      'dashboard-api-sees-the-session',
+      '^dashboard/src/api/',
+      '^dashboard/src/(api/|session/|settings|storage)',
+    ),
     floor('dashboard-ui-knows-no-view', '^dashboard/src/ui/', '^dashboard/src/(ui|texts|api)/'),
     floor('dashboard-tokens-know-no-shell', '^dashboard/src/tokens/', '^dashboard/src/(?!shell/)'),
     {
