@@ -5,6 +5,7 @@ import { type Scene, setScene } from './support/scene.ts';
 import { createViewer, type Language, type View, viewNamed, views } from './support/views.ts';
 
 interface Album {
+  /** Below `screenshots/`, which is not kept; `docs/images/` is. */
   readonly directory: string;
   readonly views: readonly View[];
   readonly options: BrowserContextOptions;
@@ -31,6 +32,12 @@ const albums: readonly Album[] = [
     views: ['own list', 'nothing found', 'members’ list', 'token details', 'account'].map(viewNamed),
     options: { viewport: { width: 1920, height: 1080 } },
   },
+  {
+    // Small, for the README.
+    directory: '../docs/images',
+    views: ['own list', 'one-time token'].map(viewNamed),
+    options: { colorScheme: 'light', viewport: { width: 1024, height: 640 } },
+  },
 ];
 
 describeInBrowser('pictures', () => {
@@ -48,7 +55,8 @@ describeInBrowser('pictures', () => {
       const page = await show(view, scene);
       const path = `screenshots/${directory}/${view.name.replaceAll(/\W+/g, '-')}.png`;
       // What lies over the page stays where it is.
-      const fullPage = (await page.getByRole('dialog').count()) === 0;
+      const isSmall = directory.startsWith('..');
+      const fullPage = !isSmall && (await page.getByRole('dialog').count()) === 0;
       await page.screenshot({ path, fullPage, animations: 'disabled' });
     });
   });
