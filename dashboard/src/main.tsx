@@ -16,6 +16,7 @@ import { createSession } from './session/session.ts';
 import { basePath, issuer, styleNonce } from './settings.ts';
 import { LocalizationProvider } from './texts/index.tsx';
 import { ErrorBoundary } from './ui/error-boundary.tsx';
+import { keepFocus } from './ui/keep-focus.ts';
 import { cssVariables, theme } from './ui/theme.ts';
 
 function start(): void {
@@ -38,6 +39,7 @@ function start(): void {
     for (const queryKey of [keys.tokens, keys.me]) void queryClient.invalidateQueries({ queryKey });
   });
 
+  keepFocus();
   createRoot(document.getElementById('root') as HTMLElement).render(
     <StrictMode>
       <MantineProvider

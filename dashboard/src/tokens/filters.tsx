@@ -5,6 +5,7 @@ import { useEffect, useState } from 'react';
 import { type TokenSort, type TokenStatus, tokenSorts, tokenStatuses } from '../api/queries.ts';
 import { useServices } from '../context.ts';
 import { useTexts } from '../texts/index.tsx';
+import { orNothing } from '../ui/or-nothing.ts';
 import { type ChangeList, cleanSearch, type ListState, maximumSearchLength } from './list-state.ts';
 import { nameOfMember } from './members.ts';
 import classes from './tokens.module.css';
@@ -110,24 +111,21 @@ function MemberFilter({
   const listed = new Map(
     [...(present ? [present] : []), ...(found.data ?? [])].map((member) => [member.user_id, member]),
   );
-  const options = [...listed.values()].map((member) => ({
-    value: member.user_id,
-    label: nameOfMember(member) ?? '',
-  }));
-  // As an option, because a list of options may hold nothing else.
-  const nobody = { value: 'nobody', label: texts.nothingFound, disabled: true };
   return (
     <Select
       className={classes.wide}
       label={texts.member}
       placeholder={texts.anyMember}
-      data={options.length === 0 && found.isSuccess ? [nobody] : options}
+      data={[...listed.values()].map((member) => ({
+        value: member.user_id,
+        label: nameOfMember(member) ?? '',
+      }))}
       value={userId ?? null}
       onChange={(id) => onChange(id ?? undefined)}
       searchable
       clearable
       // The server has searched already.
-      filter={({ options }) => options}
+      filter={({ options }) => (found.isSuccess ? orNothing(options, texts.nothingFound) : options)}
       onSearchChange={setTyped}
       comboboxProps={still}
       clearButtonProps={{ 'aria-label': texts.clearFilter(texts.member) }}

@@ -1,4 +1,15 @@
-import { Alert, Badge, Button, Group, Modal, Select, Stack, Text, TextInput } from '@mantine/core';
+import {
+  Alert,
+  Badge,
+  Button,
+  type ComboboxItem,
+  Group,
+  Modal,
+  Select,
+  Stack,
+  Text,
+  TextInput,
+} from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { type FormEvent, useState } from 'react';
 import { isPassing, Refused, type Service, unwrap } from '../api/client.ts';
@@ -7,6 +18,7 @@ import type { Membership } from '../organization.tsx';
 import { tokenLifetimeDays } from '../settings.ts';
 import { useLocalization } from '../texts/index.tsx';
 import { formatTime } from '../ui/moment.tsx';
+import { orNothing } from '../ui/or-nothing.ts';
 import { useAction } from '../ui/use-action.ts';
 import { useShowOnce } from './one-time-token.tsx';
 import { createSecret, type Secret } from './secret.tsx';
@@ -163,7 +175,12 @@ function GenerateForm({
           label={texts.service}
           placeholder={services.isPending ? texts.loading : texts.chooseService}
           searchable
-          nothingFoundMessage={texts.nothingFound}
+          filter={({ options, search }) => {
+            const matching = (options as ComboboxItem[]).filter(({ label }) =>
+              label.toLowerCase().includes(search.trim().toLowerCase()),
+            );
+            return orNothing(matching, texts.nothingFound);
+          }}
           data={available.map(({ id, name: label }) => ({ value: id, label }))}
           value={serviceId}
           onChange={(chosen) => onDraft({ ...draft, serviceId: chosen })}

@@ -63,22 +63,18 @@ function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly o
           copy={texts.copyCurl}
           onCopied={keep}
         />
+        {/* One button, so that it keeps the focus, and a double click comes back. */}
+        <Button variant="default" onClick={() => (kept ? onClose() : setAsked(!asked))}>
+          {asked ? texts.backToToken : texts.closeToken}
+        </Button>
         {asked ? (
           <Stack gap="xs" role="alert">
-            {/* Where the first button was, so that a double click comes back. */}
-            <Button variant="default" data-autofocus onClick={() => setAsked(false)}>
-              {texts.backToToken}
-            </Button>
             <Text size="sm">{texts.notCopied}</Text>
             <Button className={classes.danger} onClick={onClose}>
               {texts.closeWithoutCopying}
             </Button>
           </Stack>
-        ) : (
-          <Button variant="default" onClick={() => (kept ? onClose() : setAsked(true))}>
-            {texts.closeToken}
-          </Button>
-        )}
+        ) : null}
       </Stack>
     </Modal>
   );

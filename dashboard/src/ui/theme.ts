@@ -49,6 +49,8 @@ const inPlace = { withinPortal: false, floatingStrategy: 'fixed' as const };
 /** Scrolls itself, as a list of a combobox may: the library's scroll area in it would have to take the focus. */
 const list = {
   withScrollArea: false,
+  // Else Chromium makes what scrolls a stop of the Tab key, which would close the list and lose the focus with it.
+  attributes: { options: { tabIndex: -1 } },
   classNames: { ...field, options: classes.options ?? '', option: classes.option ?? '' },
 };
 

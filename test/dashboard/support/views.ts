@@ -253,6 +253,16 @@ export const views: readonly View[] = [
     },
   },
   {
+    name: 'no such service',
+    who: 'member',
+    title: titles.own,
+    arrive: async (page, _scene, texts) => {
+      await openGenerate(page, texts, 'Build server');
+      await page.getByRole('dialog').getByRole('combobox', { name: texts.service }).fill('zzz');
+      await page.getByRole('option', { name: texts.nothingFound }).waitFor();
+    },
+  },
+  {
     name: 'generate unanswered',
     who: 'member',
     title: titles.own,
@@ -286,6 +296,16 @@ export const views: readonly View[] = [
       await chooseService(page, texts);
       await submit(page, texts);
       await dialog(page, texts.oneTimeTitle);
+    },
+  },
+  {
+    name: 'one-time token not copied',
+    who: 'member',
+    title: titles.own,
+    arrive: async (page, scene, texts) => {
+      await viewNamed('one-time token').arrive(page, scene, texts);
+      await page.getByRole('button', { name: texts.closeToken }).click();
+      await page.getByText(texts.notCopied).waitFor();
     },
   },
   {
@@ -367,7 +387,7 @@ export const views: readonly View[] = [
     arrive: async (page, scene, texts) => {
       await openMembers(page, scene);
       await page.getByRole('combobox', { name: texts.member }).fill('zzz');
-      await page.getByText(texts.nothingFound).waitFor();
+      await page.getByRole('option', { name: texts.nothingFound }).waitFor();
     },
   },
   {
@@ -468,7 +488,7 @@ export const views: readonly View[] = [
     errors: ['ERR_FAILED'],
     arrive: async (page, _scene, texts) => {
       await openOwn(page);
-      await page.route('**/admin/**', (route) => route.abort());
+      for (const path of ['**/admin/**', '**/health/ready']) await page.route(path, (route) => route.abort());
       await ask(page);
       await page.getByText(texts.away).waitFor();
     },
@@ -492,6 +512,21 @@ export const views: readonly View[] = [
       await page.route(list, answerWith(500));
       await page.goto(own);
       await heading(page, texts.failed);
+    },
+  },
+  {
+    name: 'list out of date',
+    who: 'member',
+    title: titles.own,
+    errors: ['500'],
+    arrive: async (page, _scene, texts) => {
+      await openOwn(page);
+      await page.route(list, answerWith(500));
+      // As another tab says it.
+      await page.evaluate(() => {
+        new BroadcastChannel('platform-tokens /dashboard').postMessage({ type: 'tokens-changed' });
+      });
+      await page.getByText(texts.outOfDate).waitFor();
     },
   },
   {
