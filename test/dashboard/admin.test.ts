@@ -71,7 +71,7 @@ describeInBrowser("an organization's admin", () => {
     await page.getByRole('button', { name: 'leaked', exact: true }).click();
     const details = page.getByRole('dialog', { name: 'leaked' });
     await details.getByText('Reason: found in a <b>public</b> repository').waitFor();
-    await details.getByText('by you IP 127.0.0.1').waitFor();
+    await details.getByText('by you · IP 127.0.0.1').waitFor();
     await details.getByText('Exchanged for a JWT').waitFor();
     await details.getByText(`${await nameOf(member)} (${member.email})`).waitFor();
   });

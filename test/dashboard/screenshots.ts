@@ -1,11 +1,10 @@
-import type { BrowserContextOptions } from 'playwright-core';
+import type { BrowserContextOptions, Page } from 'playwright-core';
 import { beforeAll, describe, it } from 'vitest';
 import { createStage, describeInBrowser } from './support/dashboard.ts';
-import { type Scene, setScene } from './support/scene.ts';
+import { longName, markupName, type Scene, setScene } from './support/scene.ts';
 import { createViewer, type Language, type View, viewNamed, views } from './support/views.ts';
 
 interface Album {
-  /** Below `screenshots/`, which is not kept; `docs/images/` is. */
   readonly directory: string;
   readonly views: readonly View[];
   readonly options: BrowserContextOptions;
@@ -32,12 +31,6 @@ const albums: readonly Album[] = [
     views: ['own list', 'nothing found', 'members’ list', 'token details', 'account'].map(viewNamed),
     options: { viewport: { width: 1920, height: 1080 } },
   },
-  {
-    // Small, for the README.
-    directory: '../docs/images',
-    views: ['own list', 'one-time token'].map(viewNamed),
-    options: { colorScheme: 'light', viewport: { width: 1024, height: 640 } },
-  },
 ];
 
 describeInBrowser('pictures', () => {
@@ -55,9 +48,42 @@ describeInBrowser('pictures', () => {
       const page = await show(view, scene);
       const path = `screenshots/${directory}/${view.name.replaceAll(/\W+/g, '-')}.png`;
       // What lies over the page stays where it is.
-      const isSmall = directory.startsWith('..');
-      const fullPage = !isSmall && (await page.getByRole('dialog').count()) === 0;
+      const fullPage = (await page.getByRole('dialog').count()) === 0;
       await page.screenshot({ path, fullPage, animations: 'disabled' });
     });
   });
+
+  describe('for the README', () => {
+    const show = createViewer(stage, {
+      colorScheme: 'light',
+      viewport: { width: 1216, height: 592 },
+      deviceScaleFactor: 0.75,
+    });
+
+    it('own list', async () => {
+      const page = await show(viewNamed('own list'), scene);
+      await removeTestNames(page);
+      await page.screenshot({ path: 'docs/images/own-list.png' });
+    });
+
+    it('one-time token', async () => {
+      const page = await show(viewNamed('one-time token'), scene);
+      await removeTestNames(page);
+      await page
+        .locator('textarea')
+        .last()
+        .evaluate((field) => {
+          const command = field as HTMLTextAreaElement;
+          command.value = command.value.replace(location.origin, 'https://id.example.com');
+        });
+      await page.screenshot({ path: 'docs/images/one-time-token.png' });
+    });
+  });
 });
+
+async function removeTestNames(page: Page): Promise<void> {
+  for (const hasText of [markupName, longName]) {
+    const row = page.locator('tbody tr').filter({ hasText });
+    await row.evaluate((element) => element.remove());
+  }
+}

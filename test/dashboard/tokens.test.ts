@@ -502,7 +502,7 @@ describeInBrowser('the access tokens of a user', () => {
     const details = page.getByRole('dialog', { name: 'traced' });
     await details.getByText('tms:read tms:write').waitFor();
     await details.getByText('Exchanged for a JWT').waitFor();
-    await details.getByText('IP 127.0.0.1 connector/1.2 <b>x</b>').waitFor();
+    await details.getByText('IP 127.0.0.1 · connector/1.2 <b>x</b>').waitFor();
     expect(await details.locator('time').first().textContent()).toMatch(
       /\(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)$/,
     );

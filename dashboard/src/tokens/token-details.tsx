@@ -65,8 +65,8 @@ function Facts({ token }: { readonly token: Token }) {
       texts.lastUsed,
       token.last_used_at ? (
         <div key="used">
-          <Moment time={token.last_used_at} withUtc />{' '}
-          {token.last_used_ip ? texts.from(token.last_used_ip) : ''}
+          <Moment time={token.last_used_at} withUtc />
+          {token.last_used_ip ? <div>{texts.from(token.last_used_ip)}</div> : null}
         </div>
       ) : (
         texts.never
@@ -77,11 +77,11 @@ function Facts({ token }: { readonly token: Token }) {
     rows.push([texts.revokedAt, <Moment key="revoked" time={token.revoked_at} withUtc />]);
   }
   return (
-    <Table variant="vertical" layout="fixed" className={classes.facts}>
+    <Table variant="vertical" className={classes.facts}>
       <Table.Tbody>
         {rows.map(([label, value]) => (
           <Table.Tr key={label}>
-            <Table.Th w="30%">{label}</Table.Th>
+            <Table.Th>{label}</Table.Th>
             <Table.Td>{value}</Table.Td>
           </Table.Tr>
         ))}
@@ -123,7 +123,7 @@ function Trail({ token }: { readonly token: Token }) {
                 event.action === 'token.exchanged' ? (event.user_agent ?? '') : '',
               ]
                 .filter(Boolean)
-                .join(' ')}
+                .join(' · ')}
             </Text>
             {event.reason ? (
               <Text size="sm" className={classes.wrap}>

@@ -37,7 +37,13 @@ export function TokenTable(props: TokenTableProps) {
   }
 
   return (
-    <Table className={classes.table} verticalSpacing="sm" aria-busy={busy} role="table">
+    <Table
+      data-owners={ownerName ? true : undefined}
+      className={classes.table}
+      verticalSpacing="sm"
+      aria-busy={busy}
+      role="table"
+    >
       <caption className="visually-hidden">{caption}</caption>
       <Table.Thead role="rowgroup">
         <Table.Tr role="row">
@@ -55,7 +61,9 @@ export function TokenTable(props: TokenTableProps) {
           <SortHeader {...props} label={texts.name} ascending="name" descending="-name" />
           {ownerName ? <Table.Th role="columnheader">{texts.member}</Table.Th> : null}
           <Table.Th role="columnheader">{texts.service}</Table.Th>
-          <Table.Th role="columnheader">{texts.hint}</Table.Th>
+          <Table.Th role="columnheader" className={classes.hint}>
+            {texts.hint}
+          </Table.Th>
           <SortHeader
             {...props}
             label={texts.created}
@@ -101,7 +109,7 @@ export function TokenTable(props: TokenTableProps) {
               </Cell>
             ) : null}
             <Cell label={texts.service}>{token.service.name}</Cell>
-            <Cell label={texts.hint}>
+            <Cell label={texts.hint} className={classes.hint}>
               <code>{token.hint}…</code>
             </Cell>
             <Cell label={texts.created}>
@@ -148,9 +156,17 @@ export function TokenTable(props: TokenTableProps) {
   );
 }
 
-function Cell({ label, children }: { readonly label: string; readonly children: React.ReactNode }) {
+function Cell({
+  label,
+  className,
+  children,
+}: {
+  readonly label: string;
+  readonly className?: string | undefined;
+  readonly children: React.ReactNode;
+}) {
   return (
-    <Table.Td role="cell">
+    <Table.Td role="cell" className={className}>
       {/* Shown on phones, where there are no columns; there for the eye only. */}
       <span aria-hidden className={classes.label}>
         {label}

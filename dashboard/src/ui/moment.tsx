@@ -20,7 +20,12 @@ export function Moment({
   return (
     <time dateTime={time} title={formatUtc(time)}>
       {formatTime(new Date(time), locale, precision)}
-      {withUtc ? ` (${formatUtc(time)})` : ''}
+      {withUtc ? (
+        <>
+          {' '}
+          <span className="together">({formatUtc(time)})</span>
+        </>
+      ) : null}
     </time>
   );
 }

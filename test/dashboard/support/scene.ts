@@ -21,7 +21,7 @@ export interface Scene {
 
 const day = 86_400_000;
 export const markupName = '<img src=x onerror=alert(1)>';
-const longName =
+export const longName =
   'Nightly import of the terminology of every customer from the warehouse in Frankfurt, second attempt';
 
 interface TokenTraits {
