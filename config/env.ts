@@ -19,6 +19,8 @@ export interface Config {
   readonly adminClientId: string;
   readonly adminClientSecret: string | undefined;
   readonly signingAlg: SigningAlg;
+  /** From one signing key's first signature to the next one's. */
+  readonly keyRotationDays: number;
   readonly tokenPrefix: string;
   readonly subjectTokenTypes: readonly string[];
   readonly trustProxy: boolean;
@@ -81,6 +83,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     adminClientId: readAdminClientId(get('ADMIN_CLIENT_ID'), fault),
     adminClientSecret: readAdminSecret(get('ADMIN_CLIENT_SECRET'), fault),
     signingAlg: oneOf('SIGNING_ALG', signingAlgs, 'ES256'),
+    keyRotationDays: readRotationDays(get('KEY_ROTATION_DAYS'), fault),
     tokenPrefix: readTokenPrefix(get('TOKEN_PREFIX'), fault),
     subjectTokenTypes: readSubjectTokenTypes(get('SUBJECT_TOKEN_TYPES'), fault),
     trustProxy: boolean('TRUST_PROXY'),
@@ -104,6 +107,14 @@ function readPort(value: string | undefined, fault: Fault): number {
   if (/^\d{1,5}$/.test(value) && port <= 65535) return port;
   fault('PORT', 'must be a number from 0 to 65535');
   return 3000;
+}
+
+function readRotationDays(value: string | undefined, fault: Fault): number {
+  if (value === undefined) return 90;
+  const days = Number(value);
+  if (/^\d{1,4}$/.test(value) && days >= 1 && days <= 3650) return days;
+  fault('KEY_ROTATION_DAYS', 'must be a number from 1 to 3650');
+  return 90;
 }
 
 function readWorkers(value: string | undefined, fault: Fault): number | 'auto' {

@@ -17,6 +17,10 @@ export const policy = Object.freeze({
   /** `Cache-Control: max-age` of the JWKS and of the metadata documents. */
   jwksMaxAge: 300,
   metadataMaxAge: 300,
+  /** How often an instance reads the signing keys, where nobody tells it of a change. */
+  keyRefreshInterval: 30,
+  /** How far apart the clocks of instances and verifiers may be. */
+  clockSkew: 60,
   /** `Retry-After` of a 503. */
   retryAfter: 2,
   /** Between being told to stop and taking no new connection. */

@@ -10,8 +10,9 @@ import { healthRoutes } from './http/health.ts';
 import { requestLog } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
+import type { KeyRing } from './keys/key-ring.ts';
 import type { Sealer } from './keys/sealing.ts';
-import { type KeySet, signingKeyFaults } from './keys/signing-keys.ts';
+import type { KeySet } from './keys/signing-keys.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { signInRoutes } from './oidc/interaction.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
@@ -22,14 +23,11 @@ import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
 
 export interface AppDeps {
-  readonly config: Pick<
-    Config,
-    'issuer' | 'signingAlg' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy' | 'rateLimits'
-  >;
+  readonly config: Pick<Config, 'issuer' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy' | 'rateLimits'>;
   readonly database: Database;
   readonly stores: Stores;
   readonly sealer: Sealer;
-  readonly keySet: KeySet;
+  readonly keyRing: KeyRing;
   readonly dashboard: Dashboard;
   readonly logger: Logger;
   readonly clock: () => Date;
@@ -38,25 +36,28 @@ export interface AppDeps {
 
 /** All wiring, and the order in which a request meets it. */
 export function createApp(deps: AppDeps): Koa {
-  const { config, stores, database, sealer, keySet, logger, clock, stopping } = deps;
-  const { issuer, signingAlg, subjectTokenTypes, tokenPrefix } = config;
+  const { config, stores, database, sealer, keyRing, logger, clock, stopping } = deps;
+  const { issuer, subjectTokenTypes, tokenPrefix } = config;
   const issuerUrl = new URL(issuer);
   const tls = issuerUrl.protocol === 'https:';
   const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
   const transaction = database.knex.transaction.bind(database.knex) as never;
 
-  const provider = createProvider({ ...stores, issuer, keySet, sealer, subjectTokenTypes, clock });
-  const metadata = metadataRoutes({ issuer, signingAlg, keySet: () => keySet });
+  const { keySet } = keyRing;
+  const provider = perKeySet(keySet, (present) =>
+    createProvider({ ...stores, issuer, keySet: present, sealer, subjectTokenTypes, clock }),
+  );
+  const metadata = metadataRoutes({ issuer, keySet });
   const faults = async () => {
     const reasons = await database.faults();
-    return reasons.length > 0 ? reasons : signingKeyFaults(stores.signingKeys, keySet);
+    return reasons.length > 0 ? reasons : keyRing.faults();
   };
   const health = healthRoutes({ stopping, faults });
-  const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet: () => keySet });
+  const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet, keyRing });
   const limits = config.rateLimits
     ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
     : noLimits;
-  const signIn = signInRoutes({ ...stores, issuer, provider: () => provider, limits, clock });
+  const signIn = signInRoutes({ ...stores, issuer, provider, limits, clock });
   const token = tokenEndpoint({ issuer, onUnexpected });
 
   const app = createKoa(issuerUrl, config.trustProxy);
@@ -81,7 +82,7 @@ export function createApp(deps: AppDeps): Koa {
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
   mounted.use(at('/oauth/token', token));
   mounted.use(at('/oauth/token', anonymousClient()));
-  const library = providerMiddleware(() => provider);
+  const library = providerMiddleware(provider);
   mounted.use(refuseRepeatedAuthorization);
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
@@ -96,6 +97,19 @@ export function createApp(deps: AppDeps): Koa {
   app.use(mount(issuerUrl.pathname, mounted));
   app.use(metadata.root);
   return app;
+}
+
+/** One for the present keys; the next one is made when the keys have changed, and requests under way keep theirs. */
+function perKeySet<T>(keySet: () => KeySet, create: (keySet: KeySet) => T): () => T {
+  let made: { readonly of: KeySet; readonly value: T } | undefined;
+  const get = () => {
+    const present = keySet();
+    if (made?.of !== present) made = { of: present, value: create(present) };
+    return made.value;
+  };
+  // The first one now: a fault of the configuration is one of the start.
+  get();
+  return get;
 }
 
 /** URLs come from ISSUER alone: a forged Host or X-Forwarded-Host never shows up in one. */

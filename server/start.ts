@@ -9,18 +9,24 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
+import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { demonstration as seeds } from '../seeds/demonstration.ts';
 import { createApp } from './app.ts';
+import { createKeyTimes } from './domain/key-schedule.ts';
 import { createFirstStart, type FirstStart } from './first-start.ts';
 import { type Dashboard, loadDashboard } from './http/dashboard.ts';
+import { createKeyRing } from './keys/key-ring.ts';
+import { watchKeys } from './keys/key-watch.ts';
 import { createSealer } from './keys/sealing.ts';
-import { loadKeySet } from './keys/signing-keys.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
+import type { AuditEvent } from './storage/audit-events.ts';
 import { createDatabase, type Database, verifyUsable } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
+import { listenTo } from './storage/notifications.ts';
+import { signingKeysChannel } from './storage/signing-keys.ts';
 import { createStores, type Stores } from './storage/stores.ts';
 
 /** The server cannot start for a reason that an operator can mend; the message says how. */
@@ -57,8 +63,10 @@ export async function startServer(
   let embedded: EmbeddedPostgres | undefined;
   let database: Database | undefined;
   let stores: Stores | undefined;
+  let keyWatch: ReturnType<typeof watchKeys> | undefined;
   const release = async () => {
     await drain(server);
+    await keyWatch?.close();
     await stores?.usage.close();
     await database?.close();
     await embedded?.stop();
@@ -78,11 +86,20 @@ export async function startServer(
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const sealer = createSealer(await keyEncryptionKeys(config, stores));
-    const keySet = await loadKeySet({
-      signingKeys: stores.signingKeys,
+    const { artifacts, auditEvents, rateLimits, signingKeys } = stores;
+    const keyRing = await createKeyRing({
+      signingKeys,
       sealer,
       alg: config.signingAlg,
+      times: createKeyTimes(config.keyRotationDays),
       clock,
+    });
+    keyWatch = watchKeys({
+      keyRing,
+      refreshInterval: policy.keyRefreshInterval,
+      listen: (onChange) => listenTo({ connectionString, channel: signingKeysChannel }, onChange),
+      record: (key, transaction) => auditEvents.insert([rotationEvent(key.kid, clock())], transaction),
+      onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
     });
     let stopping = false;
     const app = createApp({
@@ -90,15 +107,14 @@ export async function startServer(
       database,
       stores,
       sealer,
-      keySet,
+      keyRing,
       dashboard,
       logger,
       clock,
       stopping: () => stopping,
     });
-    const { artifacts, rateLimits } = stores;
     const sweep = setInterval(() => {
-      for (const { deleteExpired } of [artifacts, rateLimits])
+      for (const { deleteExpired } of [artifacts, rateLimits, signingKeys])
         deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 
@@ -122,6 +138,22 @@ export async function startServer(
     await release();
     throw error;
   }
+}
+
+function rotationEvent(kid: string, at: Date): AuditEvent {
+  return {
+    id: uuidv7(),
+    at,
+    action: 'signing_key.rotated',
+    actor: { type: 'system', id: 'key-rotation' },
+    organizationId: null,
+    tokenId: null,
+    targetId: kid,
+    ip: null,
+    userAgent: null,
+    requestId: null,
+    reason: null,
+  };
 }
 
 async function readDashboard(): Promise<Dashboard> {

@@ -53,13 +53,13 @@ export function createAuthenticate(deps: AuthenticateDeps) {
     });
 
   async function verify(token: string) {
-    const { alg, verificationKeys } = keySet();
+    const { algs, verificationKeys } = keySet();
     try {
       const { payload } = await jwtVerify(token, verificationKeys, {
         issuer,
         audience,
         typ: 'at+jwt',
-        algorithms: [alg],
+        algorithms: [...algs],
         requiredClaims: ['sub', 'client_id', 'exp', 'iat', 'jti'],
       });
       return payload;

@@ -7,6 +7,7 @@ import { createOpenApiDocument } from './openapi.ts';
 import { organizationRoutes } from './organizations.ts';
 import { createAdminRouter } from './route.ts';
 import { serviceRoutes } from './services.ts';
+import { signingKeyRoutes } from './signing-keys.ts';
 import { tokenRoutes } from './tokens.ts';
 import { userRoutes } from './users.ts';
 
@@ -19,6 +20,7 @@ export function createAdminApi(deps: AdminDeps & AuthenticateDeps): Router {
     ...serviceRoutes(deps),
     ...clientRoutes(deps),
     ...auditEventRoutes(deps),
+    ...signingKeyRoutes(deps),
   ];
   const router = createAdminRouter(routes, createAuthenticate(deps), deps.issuer);
   const openApi = JSON.stringify(createOpenApiDocument(routes, deps.issuer));

@@ -44,7 +44,12 @@ function operation(route: AnyRoute) {
       ...(route.query ? { query: route.query as z.ZodObject } : {}),
     },
     ...(route.body
-      ? { requestBody: { required: true, content: { 'application/json': { schema: route.body } } } }
+      ? {
+          requestBody: {
+            required: !route.optionalBody,
+            content: { 'application/json': { schema: route.body } },
+          },
+        }
       : {}),
     responses: {
       [status]: {

@@ -38,6 +38,8 @@ export interface Route<P = unknown, Q = unknown, B = unknown> {
   readonly params?: z.ZodType<P>;
   readonly query?: z.ZodType<Q>;
   readonly body?: z.ZodType<B>;
+  /** Whether the body may be left out, as if it were an empty object. */
+  readonly optionalBody?: boolean;
   readonly response: {
     readonly status: number;
     readonly description: string;
@@ -122,7 +124,8 @@ function parseQuery(route: AnyRoute, ctx: Context): unknown {
 
 async function parseBody(route: AnyRoute, ctx: Context): Promise<unknown> {
   if (!route.body) return undefined;
-  const result = route.body.safeParse(await readJson(ctx));
+  const isLeftOut = route.optionalBody && !hasBody(ctx);
+  const result = route.body.safeParse(isLeftOut ? {} : await readJson(ctx));
   if (result.success) return result.data;
   throw new Problem({
     status: 422,
@@ -130,6 +133,11 @@ async function parseBody(route: AnyRoute, ctx: Context): Promise<unknown> {
     detail: 'The body is not valid.',
     errors: pointers(result.error),
   });
+}
+
+/** RFC 9112 §6.3 */
+function hasBody(ctx: Context): boolean {
+  return Number(ctx.headers['content-length'] ?? 0) > 0 || ctx.headers['transfer-encoding'] !== undefined;
 }
 
 async function readJson(ctx: Context): Promise<unknown> {

@@ -7,6 +7,7 @@ import type { Member } from '../storage/memberships.ts';
 import type { Organization } from '../storage/organizations.ts';
 import type { PlatformToken } from '../storage/platform-tokens.ts';
 import type { Service } from '../storage/services.ts';
+import type { StoredSigningKey } from '../storage/signing-keys.ts';
 import type { User } from '../storage/users.ts';
 
 /** Everything that the admin API takes and gives, written once: it validates, types and describes. */
@@ -330,6 +331,29 @@ export const auditQuerySchema = z.strictObject({
   to: z.iso.datetime({ offset: true }).optional(),
 });
 
+export const signingKeySchema = z
+  .strictObject({
+    kid: z.string().meta({ description: 'RFC 7638 thumbprint' }),
+    alg: z.string(),
+    state: z.enum(['next', 'current', 'previous']),
+    published_at: time,
+    activates_at: time.meta({ description: 'its first signature' }),
+    retires_at: time
+      .nullable()
+      .meta({ description: 'when it leaves the JWKS; null until its successor is known' }),
+  })
+  .meta({ id: 'SigningKey' });
+export const rotateSchema = z
+  .strictObject({
+    activates_at: z.iso.datetime({ offset: true }).optional(),
+    emergency: z.boolean().optional(),
+    reason: freeText.optional(),
+  })
+  .refine((body) => !(body.emergency && body.activates_at), {
+    path: ['activates_at'],
+    error: 'an emergency rotation is immediate',
+  });
+
 export const problemSchema = z
   .object({
     type: z.string(),
@@ -386,6 +410,17 @@ export function presentClient(client: Client) {
     redirect_uris: client.redirectUris,
     service: client.serviceId,
     created_at: iso(client.createdAt),
+  };
+}
+
+export function presentSigningKey(key: StoredSigningKey, state: string) {
+  return {
+    kid: key.kid,
+    alg: key.alg,
+    state,
+    published_at: iso(key.publishedAt),
+    activates_at: iso(key.activatesAt),
+    retires_at: iso(key.retiresAt),
   };
 }
 

@@ -10,7 +10,9 @@ export type DomainErrorCode =
   | 'email_taken'
   | 'service_taken'
   | 'audience_taken'
-  | 'password_not_allowed';
+  | 'password_not_allowed'
+  | 'rotation_pending'
+  | 'key_schedule_unsafe';
 
 /** A rule of the product says no. Each edge maps the code to its own protocol in one table. */
 export class DomainError extends Error {

@@ -10,6 +10,8 @@ export interface Sealer {
   seal(plaintext: string, purpose: string): Promise<string>;
   /** @throws UnknownSealingKey, or jose's error where the value was tampered with */
   open(sealed: string, purpose: string): Promise<string>;
+  /** Whether the value is under the first key. */
+  isCurrent(sealed: string): boolean;
   /** Secrets for signing cookies, one for each key, the first in use. The same on every instance. */
   readonly cookieKeys: readonly string[];
 }
@@ -39,6 +41,7 @@ export function createSealer(keys: readonly Buffer[]): Sealer {
       if (protectedHeader.purpose !== purpose) throw new Error('sealed for another purpose');
       return decoder.decode(plaintext);
     },
+    isCurrent: (sealed) => decodeProtectedHeader(sealed).kid === keyId(current),
     cookieKeys: keys.map((key) =>
       Buffer.from(hkdfSync('sha256', key, '', 'cookies', 32)).toString('base64url'),
     ),

@@ -1,14 +1,17 @@
 import { createHash } from 'node:crypto';
 import { calculateJwkThumbprint, createLocalJWKSet, exportJWK, generateKeyPair, type JWK } from 'jose';
 import type { SigningAlg } from '../../config/env.ts';
-import type { SigningKeys, StoredSigningKey } from '../storage/signing-keys.ts';
+import type { StoredSigningKey } from '../storage/signing-keys.ts';
 import type { Sealer } from './sealing.ts';
 
 /** The database's keys cannot be used with this configuration; the message says which and why. */
 export class SigningKeyError extends Error {}
 
 export interface KeySet {
+  /** Of the key that signs. */
   readonly alg: SigningAlg;
+  /** Of every published key: one, but for the overlap of a change of SIGNING_ALG. */
+  readonly algs: readonly SigningAlg[];
   /** Private JWKs, the one that signs first. Never leaves the process. */
   readonly privateJwks: readonly JWK[];
   readonly publicJwks: readonly JWK[];
@@ -18,42 +21,11 @@ export interface KeySet {
   readonly verificationKeys: ReturnType<typeof createLocalJWKSet>;
 }
 
-export interface KeySetDeps {
-  readonly signingKeys: SigningKeys;
-  readonly sealer: Sealer;
-  readonly alg: SigningAlg;
-  readonly clock: () => Date;
-}
-
-/**
- * Reads the signing keys; at the very first start, makes one.
- * @throws SigningKeyError where keys cannot be decrypted or are of another algorithm: never a silent new key
- */
-export async function loadKeySet({ signingKeys, sealer, alg, clock }: KeySetDeps): Promise<KeySet> {
-  const stored = await signingKeys.listOrInsert(() => createSigningKey(alg, sealer, clock()));
-  const other = stored.filter((key) => key.alg !== alg);
-  if (other.length > 0) {
-    throw new SigningKeyError(
-      `SIGNING_ALG is ${alg}, but the database holds ${other[0]?.alg} keys (${other.map((key) => key.kid).join(', ')}): one key set has one key type`,
-    );
-  }
-  return createKeySet(alg, await Promise.all(stored.toReversed().map((key) => openSigningKey(key, sealer))));
-}
-
-/** What keeps the keys from serving, for `/health/ready`: the one that signs must still be in the database. */
-export async function signingKeyFaults(signingKeys: SigningKeys, keySet: KeySet): Promise<string[]> {
-  try {
-    return (await signingKeys.has(String(keySet.publicJwks[0]?.kid))) ? [] : ['signing_keys'];
-  } catch {
-    // It answered a moment ago: readiness gives a reason, never the problem document of an error.
-    return ['database'];
-  }
-}
-
+/** @param lifetime when the key is published, and when it begins to sign */
 export async function createSigningKey(
   alg: SigningAlg,
   sealer: Sealer,
-  now: Date,
+  lifetime: Pick<StoredSigningKey, 'publishedAt' | 'activatesAt'>,
 ): Promise<StoredSigningKey> {
   const options = alg === 'EdDSA' ? { crv: 'Ed25519' } : { modulusLength: 3072 };
   const { privateKey, publicKey } = await generateKeyPair(alg, { extractable: true, ...options });
@@ -67,28 +39,50 @@ export async function createSigningKey(
       JSON.stringify({ ...(await exportJWK(privateKey)), ...common }),
       purpose(kid),
     ),
-    publishedAt: now,
-    activatesAt: now,
+    publishedAt: lifetime.publishedAt,
+    activatesAt: lifetime.activatesAt,
     retiresAt: null,
   };
 }
 
-async function openSigningKey(stored: StoredSigningKey, sealer: Sealer): Promise<JWK> {
-  try {
-    return JSON.parse(await sealer.open(stored.privateJwe, purpose(stored.kid)));
-  } catch (cause) {
+/** @throws SigningKeyError that names every key that cannot be opened */
+export async function openSigningKeys(
+  stored: readonly StoredSigningKey[],
+  sealer: Sealer,
+): Promise<Map<string, JWK>> {
+  const opened = await Promise.allSettled(
+    stored.map(
+      async ({ kid, privateJwe }) => [kid, JSON.parse(await sealer.open(privateJwe, purpose(kid)))] as const,
+    ),
+  );
+  const lost = stored.filter((_, index) => opened[index]?.status === 'rejected').map(({ kid }) => kid);
+  if (lost.length > 0) {
+    const [cause] = opened.flatMap((result) => (result.status === 'rejected' ? [result.reason] : []));
     throw new SigningKeyError(
-      `signing key ${stored.kid} cannot be decrypted: KEY_ENCRYPTION_KEY lacks its key`,
+      `signing ${lost.length === 1 ? 'key' : 'keys'} ${lost.join(', ')} cannot be decrypted: KEY_ENCRYPTION_KEY lacks the key`,
       { cause },
     );
   }
+  return new Map(opened.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : [])));
 }
 
-function createKeySet(alg: SigningAlg, privateJwks: readonly JWK[]): KeySet {
+/** @returns the private JWK under the first key encryption key, where it was under another one */
+export async function resealSigningKey(
+  { kid, privateJwe }: StoredSigningKey,
+  sealer: Sealer,
+): Promise<string | undefined> {
+  if (sealer.isCurrent(privateJwe)) return undefined;
+  return sealer.seal(await sealer.open(privateJwe, purpose(kid)), purpose(kid));
+}
+
+/** @param privateJwks of the published keys, the one that signs first */
+export function createKeySet(privateJwks: readonly JWK[]): KeySet {
   const publicJwks = privateJwks.map(toPublic);
   const body = JSON.stringify({ keys: publicJwks });
+  const algs = [...new Set(publicJwks.map(({ alg }) => alg as SigningAlg))];
   return Object.freeze({
-    alg,
+    alg: algs[0] as SigningAlg,
+    algs,
     privateJwks,
     publicJwks,
     jwks: { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` },

@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto';
 import type Router from '@koa/router';
 import type { Middleware } from 'koa';
-import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { type Document, writeDocument } from '../http/documents.ts';
 import { createRouter } from '../http/router.ts';
@@ -22,7 +21,6 @@ export const adminAudience = (issuer: string) => `${issuer}/admin`;
 
 export interface MetadataDeps {
   readonly issuer: string;
-  readonly signingAlg: SigningAlg;
   readonly keySet: () => KeySet;
 }
 
@@ -30,17 +28,25 @@ export interface MetadataDeps {
  * Metadata and JWKS, from ISSUER alone and from memory: the library would build their URLs from the request's Host,
  * and would send no cache headers.
  */
-export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
+export function metadataRoutes({ issuer, keySet }: MetadataDeps): {
   mounted: Router;
   root: Middleware;
 } {
-  const server = document(authorizationServerMetadata(issuer, signingAlg));
+  const documents = new Map<string, Document>();
+  /** What an ID token may be signed with follows the keys. */
+  const server = (): Document => {
+    const { algs } = keySet();
+    const name = algs.join();
+    const found = documents.get(name) ?? document(authorizationServerMetadata(issuer, algs));
+    documents.set(name, found);
+    return found;
+  };
   const admin = document(adminResourceMetadata(issuer));
   const mounted = createRouter();
   const json = 'application/json';
 
   for (const path of ['/.well-known/openid-configuration', '/.well-known/oauth-authorization-server']) {
-    mounted.get(path, (ctx) => writeDocument(ctx, server, json, policy.metadataMaxAge));
+    mounted.get(path, (ctx) => writeDocument(ctx, server(), json, policy.metadataMaxAge));
   }
   mounted.get('/.well-known/oauth-protected-resource/admin', (ctx) =>
     writeDocument(ctx, admin, json, policy.metadataMaxAge),
@@ -51,23 +57,23 @@ export function metadataRoutes({ issuer, signingAlg, keySet }: MetadataDeps): {
 
   // RFC 8414 §3.1, RFC 9728 §3.1: the well-known segment stands before the issuer's path.
   const path = new URL(issuer).pathname.replace(/\/$/, '');
-  const inserted = new Map([
+  const inserted = new Map<string, () => Document>([
     [`/.well-known/openid-configuration${path}`, server],
     [`/.well-known/oauth-authorization-server${path}`, server],
-    [`/.well-known/oauth-protected-resource${path}/admin`, admin],
+    [`/.well-known/oauth-protected-resource${path}/admin`, () => admin],
   ]);
   // No router: its patterns would read an issuer's parentheses and asterisks as their own.
   const root: Middleware = (ctx, next) => {
     const found = /^(GET|HEAD)$/.test(ctx.method) ? inserted.get(ctx.path) : undefined;
     if (!found) return next();
     ctx.state.route = ctx.path;
-    writeDocument(ctx, found, json, policy.metadataMaxAge);
+    writeDocument(ctx, found(), json, policy.metadataMaxAge);
   };
   return { mounted, root };
 }
 
 /** RFC 8414 §2 and OpenID Connect Discovery 1.0 §3. */
-function authorizationServerMetadata(issuer: string, signingAlg: SigningAlg) {
+function authorizationServerMetadata(issuer: string, signingAlgs: readonly string[]) {
   return {
     issuer,
     authorization_endpoint: `${issuer}/oauth/authorize`,
@@ -81,7 +87,7 @@ function authorizationServerMetadata(issuer: string, signingAlg: SigningAlg) {
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post', 'none'],
     code_challenge_methods_supported: ['S256'],
     subject_types_supported: ['public'],
-    id_token_signing_alg_values_supported: [signingAlg],
+    id_token_signing_alg_values_supported: signingAlgs,
     authorization_response_iss_parameter_supported: true,
     claims_parameter_supported: false,
     request_parameter_supported: false,

@@ -1,6 +1,7 @@
 import type { Middleware } from 'koa';
 import compose from 'koa-compose';
 import Provider, { type Configuration, errors, type KoaContextWithOIDC } from 'oidc-provider';
+import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { verifyClientSecret } from '../domain/client-secret.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
@@ -55,7 +56,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       grant_types: [],
       response_types: [],
     },
-    jwks: { keys: keySet.privateJwks.map((jwk) => new SigningKey(jwk, keySet.alg)) },
+    jwks: { keys: keySet.privateJwks.map((jwk) => new SigningKey(jwk, jwk.alg as SigningAlg)) },
     cookies: {
       keys: [...sealer.cookieKeys],
       names: { session: names.session, interaction: names.interaction, resume: names.resume },

@@ -77,13 +77,13 @@ beforeAll(async () => {
     KEY_ENCRYPTION_KEY: kek.toString('base64url'),
     ISSUER: harness.issuer,
   });
-  const { sealer, keySet } = harness;
+  const { sealer, keyRing } = harness;
   const app = createApp({
     config,
     database,
     stores,
     sealer,
-    keySet,
+    keyRing,
     dashboard: await loadDashboard('dashboard/dist'),
     logger,
     clock: () => new Date(),

@@ -9,13 +9,18 @@ import { inject } from 'vitest';
 import { type Config, readConfig } from '../../config/env.ts';
 import { createApp } from '../../server/app.ts';
 import { createClientSecret } from '../../server/domain/client-secret.ts';
+import { createKeyTimes, type KeyTimes } from '../../server/domain/key-schedule.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { loadDashboard } from '../../server/http/dashboard.ts';
 import { createLogger } from '../../server/http/logger.ts';
+import { createKeyRing, type KeyRing } from '../../server/keys/key-ring.ts';
+import { watchKeys } from '../../server/keys/key-watch.ts';
 import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
-import { type KeySet, loadKeySet } from '../../server/keys/signing-keys.ts';
+import type { KeySet } from '../../server/keys/signing-keys.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import type { Role } from '../../server/storage/memberships.ts';
+import { listenTo } from '../../server/storage/notifications.ts';
+import { signingKeysChannel } from '../../server/storage/signing-keys.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
 import type { UserKind } from '../../server/storage/users.ts';
 import { withDatabase } from './global-setup.ts';
@@ -54,6 +59,8 @@ export interface Harness {
   readonly database: Database;
   readonly databaseUrl: string;
   readonly stores: Stores;
+  readonly keyRing: KeyRing;
+  /** The keys as they were at the start. */
   readonly keySet: KeySet;
   readonly sealer: Sealer;
   readonly server: Server;
@@ -68,6 +75,8 @@ export interface Harness {
 
 export interface HarnessOptions {
   readonly env?: NodeJS.ProcessEnv;
+  /** Signing-key times that differ from the product's, so that a test need not wait. */
+  readonly keyTimes?: Partial<KeyTimes>;
   /** Under its own address as the issuer, as a browser needs it. */
   readonly ownOrigin?: boolean;
 }
@@ -83,7 +92,11 @@ export async function findFreePort(): Promise<number> {
 }
 
 /** The whole application on a real port and a real database. */
-export async function createHarness({ env = {}, ownOrigin = false }: HarnessOptions = {}): Promise<Harness> {
+export async function createHarness({
+  env = {},
+  ownOrigin = false,
+  keyTimes = {},
+}: HarnessOptions = {}): Promise<Harness> {
   const { database, url: databaseUrl, drop } = await createTestDatabase();
   const port = ownOrigin ? await findFreePort() : 0;
   const config = readConfig({
@@ -94,7 +107,8 @@ export async function createHarness({ env = {}, ownOrigin = false }: HarnessOpti
   });
   const lines: string[] = [];
   const clock = { now: new Date(), frozen: false };
-  const instance = await startInstance(config, database, lines, port);
+  const times = { ...createKeyTimes(90), ...keyTimes };
+  const instance = await startInstance({ config, database, lines, times, port });
   return {
     ...instance,
     issuer: config.issuer,
@@ -105,7 +119,7 @@ export async function createHarness({ env = {}, ownOrigin = false }: HarnessOpti
     build: createBuilders(instance.stores, database, instance.keySet, config),
     async another() {
       const second = createDatabase({ connectionString: databaseUrl });
-      const other = await startInstance(config, second, lines);
+      const other = await startInstance({ config, database: second, lines, times, port: 0 });
       return {
         url: other.url,
         async close() {
@@ -121,12 +135,33 @@ export async function createHarness({ env = {}, ownOrigin = false }: HarnessOpti
   };
 }
 
-async function startInstance(config: Config, database: Database, lines: string[], port = 0) {
+async function startInstance({
+  config,
+  database,
+  lines,
+  times,
+  port,
+}: {
+  config: Config;
+  database: Database;
+  lines: string[];
+  times: KeyTimes;
+  port: number;
+}) {
   const logger = createLogger('debug', { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
   const sealer = createSealer(config.keyEncryptionKeys);
   const clock = () => new Date();
-  const keySet = await loadKeySet({ signingKeys: stores.signingKeys, sealer, alg: config.signingAlg, clock });
+  const { signingKeys } = stores;
+  const keyRing = await createKeyRing({ signingKeys, sealer, alg: config.signingAlg, times, clock });
+  const keyWatch = watchKeys({
+    keyRing,
+    refreshInterval: times.refreshInterval,
+    listen: (onChange) =>
+      listenTo({ connectionString: config.databaseUrl ?? '', channel: signingKeysChannel }, onChange),
+    record: async () => {},
+    onError: (err) => logger.error({ err }, 'keys'),
+  });
   const dashboard = await loadDashboard('dashboard/dist');
   const stopping = () => false;
   const app = createApp({
@@ -134,7 +169,7 @@ async function startInstance(config: Config, database: Database, lines: string[]
     database,
     stores,
     sealer,
-    keySet,
+    keyRing,
     dashboard,
     logger,
     clock,
@@ -147,9 +182,11 @@ async function startInstance(config: Config, database: Database, lines: string[]
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}${path}`,
     stores,
     sealer,
-    keySet,
+    keyRing,
+    keySet: keyRing.keySet(),
     server,
     async closeServer() {
+      await keyWatch.close();
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await stores.usage.close();

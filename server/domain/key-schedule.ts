@@ -1,0 +1,124 @@
+import { policy } from '../../config/policy.ts';
+import { DomainError } from './errors.ts';
+
+/** The times that a signing key's life is reckoned by, in seconds. */
+export interface KeyTimes {
+  /** `Cache-Control: max-age` of the JWKS: how old a verifier's copy may be. */
+  readonly jwksMaxAge: number;
+  /** How often an instance reads the keys: how late it may publish a new one. */
+  readonly refreshInterval: number;
+  /** How far apart the clocks of instances and verifiers may be. */
+  readonly clockSkew: number;
+  /** Longest life of what is signed. */
+  readonly accessTokenLifetime: number;
+  /** From one key's first signature to the next key's. */
+  readonly rotationInterval: number;
+}
+
+/** The product's own, with the rotation interval in days. */
+export function createKeyTimes(rotationDays: number): KeyTimes {
+  return {
+    jwksMaxAge: policy.jwksMaxAge,
+    refreshInterval: policy.keyRefreshInterval,
+    clockSkew: policy.clockSkew,
+    accessTokenLifetime: policy.accessTokenLifetime,
+    rotationInterval: rotationDays * 24 * 60 * 60,
+  };
+}
+
+export interface ScheduledKey {
+  readonly kid: string;
+  readonly publishedAt: Date;
+  readonly activatesAt: Date;
+  /** When it leaves the JWKS; null until its successor is known. */
+  readonly retiresAt: Date | null;
+}
+
+export type KeyState = 'next' | 'current' | 'previous';
+
+/** From publication to the first signature: by then every instance serves the key, and no verifier has an older copy. */
+export const publicationLead = (times: KeyTimes): number =>
+  times.jwksMaxAge + times.refreshInterval + times.clockSkew;
+
+/** From the successor's first signature to leaving: by then the last token that this key signed has ended everywhere. */
+export const retirementDelay = (times: KeyTimes): number =>
+  times.accessTokenLifetime + times.jwksMaxAge + times.clockSkew;
+
+export interface KeySchedule<K extends ScheduledKey> {
+  /** Signs. Undefined where no key is active. */
+  readonly current: K | undefined;
+  /** In the JWKS, the current one first. */
+  readonly published: readonly (K & { readonly state: KeyState })[];
+  /** When the schedule will next be another one; undefined for never. */
+  readonly changesAt: Date | undefined;
+}
+
+/** Which key signs and which are published: by the rows and the clock alone, so that every instance agrees. */
+export function scheduleAt<K extends ScheduledKey>(keys: readonly K[], now: Date): KeySchedule<K> {
+  const alive = keys.filter(({ retiresAt }) => !retiresAt || retiresAt > now).toSorted(byActivation);
+  const current = alive.findLast(({ activatesAt }) => activatesAt <= now);
+  const stateOf = (key: K): KeyState => {
+    if (key === current) return 'current';
+    return key.activatesAt > now ? 'next' : 'previous';
+  };
+  const published = alive
+    .map((key) => ({ ...key, state: stateOf(key) }))
+    .toSorted((a, b) => Number(b.state === 'current') - Number(a.state === 'current') || -byActivation(a, b));
+  const changes = alive
+    .flatMap(({ activatesAt, retiresAt }) => [activatesAt, ...(retiresAt ? [retiresAt] : [])])
+    .filter((at) => at > now)
+    .map((at) => at.getTime());
+  return {
+    current,
+    published,
+    changesAt: changes.length > 0 ? new Date(Math.min(...changes)) : undefined,
+  };
+}
+
+/** Two instances never disagree about an equal time: the key's name decides. */
+function byActivation(a: ScheduledKey, b: ScheduledKey): number {
+  return a.activatesAt.getTime() - b.activatesAt.getTime() || (a.kid < b.kid ? -1 : 1);
+}
+
+export interface Succession {
+  readonly publishedAt: Date;
+  /** First signature of the new key. */
+  readonly activatesAt: Date;
+  /** When the key before it leaves. */
+  readonly predecessorRetiresAt: Date;
+}
+
+/**
+ * When a key published now takes over.
+ * @param activatesAt as early as is safe where it is left out
+ * @throws DomainError `key_schedule_unsafe` where a verifier could meet a signature by a key that it cannot know yet
+ */
+export function planSuccession(times: KeyTimes, now: Date, activatesAt?: Date): Succession {
+  const earliest = after(now, publicationLead(times));
+  const first = activatesAt ?? earliest;
+  if (first < earliest) {
+    throw new DomainError(
+      'key_schedule_unsafe',
+      `A key published now may sign from ${earliest.toISOString()} on: before that, verifiers may not have it.`,
+    );
+  }
+  return {
+    publishedAt: now,
+    activatesAt: first,
+    predecessorRetiresAt: after(first, retirementDelay(times)),
+  };
+}
+
+/** When the next key must be published, so that it takes over one rotation interval after the current one did. */
+export function isRotationDue<K extends ScheduledKey>(
+  { current, published }: KeySchedule<K>,
+  times: KeyTimes,
+  now: Date,
+): boolean {
+  if (!current || published.some(({ state }) => state === 'next')) return false;
+  return now >= after(current.activatesAt, times.rotationInterval - publicationLead(times));
+}
+
+function after(date: Date, seconds: number): Date {
+  return new Date(date.getTime() + seconds * 1000);
+}

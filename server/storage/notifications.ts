@@ -1,0 +1,50 @@
+import pg from 'pg';
+
+const retryDelayMs = 5_000;
+
+/**
+ * Listens for notifications on a connection of its own, and goes on trying where that is lost. A pooler in transaction
+ * mode takes the LISTEN and delivers nothing: whoever needs to know must ask from time to time as well.
+ */
+export function listenTo(
+  { connectionString, channel }: { readonly connectionString: string; readonly channel: string },
+  onNotification: () => void,
+): { close(): Promise<void> } {
+  let client: pg.Client | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  let closed = false;
+
+  function connect(): void {
+    const fresh = new pg.Client({
+      connectionString,
+      application_name: 'platform-tokens listener',
+      keepAlive: true,
+    });
+    client = fresh;
+    let lost = false;
+    const again = () => {
+      if (lost) return;
+      lost = true;
+      fresh.end().catch(() => {});
+      if (!closed) timer = setTimeout(connect, retryDelayMs).unref();
+    };
+    fresh.on('error', again);
+    fresh.on('end', again);
+    fresh.on('notification', onNotification);
+    fresh
+      .connect()
+      .then(() => fresh.query(`LISTEN ${channel}`))
+      // What was told while nobody listened.
+      .then(onNotification)
+      .catch(again);
+  }
+
+  connect();
+  return {
+    async close() {
+      closed = true;
+      clearTimeout(timer);
+      await client?.end().catch(() => {});
+    },
+  };
+}
