@@ -3,8 +3,9 @@ import { parseArgs } from 'node:util';
 import { importJWK, SignJWT } from 'jose';
 import { v7 as uuidv7 } from 'uuid';
 import { readConfig } from '../config/env.ts';
+import { createKeyTimes } from '../server/domain/key-schedule.ts';
+import { createKeyRing } from '../server/keys/key-ring.ts';
 import { createSealer } from '../server/keys/sealing.ts';
-import { loadKeySet } from '../server/keys/signing-keys.ts';
 import { createDatabase } from '../server/storage/database.ts';
 import { createStores } from '../server/storage/stores.ts';
 import { type Filled, fillLists, services, sizes, uniqueName } from './lists-fixture.ts';
@@ -178,12 +179,14 @@ async function createSigner(
 ) {
   const { signingKeys, artifacts } = createStores(database, () => {});
   const config = readConfig(environment);
-  const keySet = await loadKeySet({
+  const keyRing = await createKeyRing({
     signingKeys,
     sealer: createSealer(config.keyEncryptionKeys),
     alg: config.signingAlg,
+    times: createKeyTimes(config.keyRotationDays),
     clock: () => new Date(),
   });
+  const keySet = keyRing.keySet();
   const [jwk] = keySet.privateJwks;
   if (!jwk) throw new Error('the server has made no key');
   const key = await importJWK(jwk, keySet.alg);

@@ -17,6 +17,12 @@ export const policy = Object.freeze({
   /** `Cache-Control: max-age` of the JWKS and of the metadata documents. */
   jwksMaxAge: 300,
   metadataMaxAge: 300,
+  /** Status lists: how long a verifier may go by its copy; with the two below at most 75 s after a revocation. */
+  statusListTtl: 60,
+  /** How long an instance, and then a cache before it, keeps a list. */
+  statusListMaxAge: 5,
+  /** Life of a signed list: what verifiers may go by while the issuer is away. */
+  statusListLifetime: 60 * 60,
   /** How often an instance reads the signing keys, where nobody tells it of a change. */
   keyRefreshInterval: 30,
   /** How far apart the clocks of instances and verifiers may be. */

@@ -18,6 +18,7 @@ import { signInRoutes } from './oidc/interaction.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
 import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
+import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
@@ -52,6 +53,7 @@ export function createApp(deps: AppDeps): Koa {
     const reasons = await database.faults();
     return reasons.length > 0 ? reasons : keyRing.faults();
   };
+  const statusLists = statusListRoutes({ ...stores, issuer, keySet, clock });
   const health = healthRoutes({ stopping, faults });
   const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet, keyRing });
   const limits = config.rateLimits
@@ -90,7 +92,7 @@ export function createApp(deps: AppDeps): Koa {
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);
-  for (const router of [health, metadata.mounted, signIn, admin, dashboard]) {
+  for (const router of [health, metadata.mounted, statusLists, signIn, admin, dashboard]) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }

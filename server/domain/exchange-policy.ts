@@ -8,6 +8,8 @@ export interface ExchangeSubject {
   readonly serviceId: string;
   readonly audience: string;
   readonly scopes: readonly string[];
+  /** Place in the status lists. */
+  readonly statusIndex: number;
   readonly expiresAt: Date;
   readonly revokedAt: Date | null;
   /** The user, the organization and the service are active, and the user is a member. */

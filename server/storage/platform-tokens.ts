@@ -77,7 +77,7 @@ const sortExpressions: Record<TokenSort, Pick<SortKey, 'expression' | 'type'>> =
 const exchangeLookup = {
   name: 'platform-tokens-by-digest',
   text: `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
-      t.expires_at, t.revoked_at,
+      t.status_index, t.expires_at, t.revoked_at,
       (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
     JOIN users u ON u.id = t.user_id
@@ -95,6 +95,7 @@ interface LookupRow {
   service_id: string;
   audience: string;
   scopes: string[];
+  status_index: string;
   expires_at: Date;
   revoked_at: Date | null;
   active: boolean;
@@ -226,6 +227,7 @@ function toExchangeSubject(row: LookupRow): ExchangeSubject {
     serviceId: row.service_id,
     audience: row.audience,
     scopes: row.scopes,
+    statusIndex: Number(row.status_index),
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
     active: row.active,

@@ -8,6 +8,7 @@ import { createPlatformTokens, type PlatformTokens } from './platform-tokens.ts'
 import { createRateLimits, type RateLimits } from './rate-limits.ts';
 import { createServices, type Services } from './services.ts';
 import { createSigningKeys, type SigningKeys } from './signing-keys.ts';
+import { createStatusLists, type StatusLists } from './status-lists.ts';
 import { createUsageRecorder, type UsageDeps, type UsageRecorder } from './usage.ts';
 import { createUsers, type Users } from './users.ts';
 
@@ -22,6 +23,7 @@ export interface Stores {
   readonly rateLimits: RateLimits;
   readonly services: Services;
   readonly signingKeys: SigningKeys;
+  readonly statusLists: StatusLists;
   readonly usage: UsageRecorder;
   readonly users: Users;
 }
@@ -39,6 +41,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     rateLimits: createRateLimits(knex),
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
+    statusLists: createStatusLists(database),
     usage: createUsageRecorder({ knex, auditEvents, onError: onUsageError }),
     users: createUsers(knex),
   };

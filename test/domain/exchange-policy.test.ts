@@ -14,6 +14,7 @@ const subject: ExchangeSubject = {
   serviceId: 'strings',
   audience: 'https://strings.example.com',
   scopes: ['read', 'write', 'projects:read'],
+  statusIndex: 7,
   expiresAt: inSeconds(86_400),
   revokedAt: null,
   active: true,

@@ -2,6 +2,7 @@ import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider';
 import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
 import { redact } from '../../domain/redaction.ts';
+import { referenceOf, statusListUri } from '../../domain/status-list.ts';
 import { clientAddress } from '../../http/client-address.ts';
 import type { KeySet } from '../../keys/signing-keys.ts';
 import type { PlatformTokens } from '../../storage/platform-tokens.ts';
@@ -9,6 +10,7 @@ import type { UsageRecorder } from '../../storage/usage.ts';
 import { tokenExchangeGrant } from '../metadata.ts';
 
 export interface TokenExchangeDeps {
+  readonly issuer: string;
   readonly platformTokens: PlatformTokens;
   readonly usage: UsageRecorder;
   readonly subjectTokenTypes: readonly string[];
@@ -90,14 +92,17 @@ async function issue(
   ctx: KoaContextWithOIDC,
   subject: ExchangeSubject,
   decision: { readonly scope: string; readonly audience: string; readonly expiresIn: number },
-  { keySet }: TokenExchangeDeps,
+  { keySet, issuer }: TokenExchangeDeps,
 ) {
   const { client } = ctx.oidc;
   if (!client) throw new Error('the token endpoint ran without a client');
-  ctx.oidc.entity(
-    'PlatformTokenClaims' as never,
-    { org_id: subject.organizationId, token_id: subject.id } as never,
-  );
+  const { list, idx } = referenceOf(subject.statusIndex);
+  const claims = {
+    org_id: subject.organizationId,
+    token_id: subject.id,
+    status: { status_list: { idx, uri: statusListUri(issuer, list) } },
+  };
+  ctx.oidc.entity('PlatformTokenClaims' as never, claims as never);
   const accessToken = new provider.AccessToken({
     client,
     accountId: subject.userId,

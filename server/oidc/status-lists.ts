@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto';
+import type Router from '@koa/router';
+import { importJWK, SignJWT } from 'jose';
+import { policy } from '../../config/policy.ts';
+import {
+  compressStatusBits,
+  createStatusBits,
+  statusListSize,
+  statusListUri,
+} from '../domain/status-list.ts';
+import { type Document, writeDocument } from '../http/documents.ts';
+import { notFound } from '../http/problem.ts';
+import { createRouter } from '../http/router.ts';
+import type { KeySet } from '../keys/signing-keys.ts';
+import type { StatusLists } from '../storage/status-lists.ts';
+
+export interface StatusListDeps {
+  readonly issuer: string;
+  readonly keySet: () => KeySet;
+  readonly statusLists: StatusLists;
+  readonly clock: () => Date;
+}
+
+interface Built {
+  readonly document: Document;
+  readonly bitsDigest: string;
+  readonly kid: string | undefined;
+  /** `iat` and `exp` of the token, in milliseconds. */
+  readonly issuedAt: number;
+  readonly expiresAt: number;
+  /** When the database was last asked. */
+  readonly readAt: number;
+}
+
+/**
+ * `GET /oauth/status-lists/{n}`: the Status List Token (draft-ietf-oauth-status-list §5.1, §8) of the tokens with these places.
+ * Kept for a few seconds, so that a flood asks the database once a list; signed anew when a bit or the key changes, or
+ * half of its life is over, so that the entity tag stands for what it says.
+ */
+export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusListDeps): Router {
+  const lists = new Map<number, Built>();
+  const building = new Map<number, Promise<Built | undefined>>();
+  /** No list of a higher number was there when this was found out. */
+  let none: { readonly from: number; readonly until: number } | undefined;
+  const router = createRouter();
+
+  async function sign(list: number, bits: Buffer, now: number): Promise<Document> {
+    const { privateJwks, alg } = keySet();
+    const [jwk] = privateJwks;
+    if (!jwk) throw new Error('no signing key');
+    const iat = Math.floor(now / 1000);
+    const body = await new SignJWT({
+      sub: statusListUri(issuer, list),
+      iss: issuer,
+      iat,
+      exp: iat + policy.statusListLifetime,
+      ttl: policy.statusListTtl,
+      status_list: { bits: 1, lst: compressStatusBits(bits) },
+    })
+      .setProtectedHeader({ alg, kid: String(jwk.kid), typ: 'statuslist+jwt' })
+      .sign(await importJWK(jwk, alg));
+    return { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
+  }
+
+  async function build(list: number): Promise<Built | undefined> {
+    const now = clock().getTime();
+    const first = list * statusListSize;
+    const invalid = await statusLists.findInvalid(first, first + statusListSize - 1);
+    if (!invalid) {
+      none = { from: Math.min(list, none?.from ?? list), until: now + policy.statusListMaxAge * 1000 };
+      return undefined;
+    }
+    const bits = createStatusBits(invalid);
+    const bitsDigest = createHash('sha256').update(bits).digest('base64url');
+    const kid = keySet().publicJwks[0]?.kid;
+    const before = lists.get(list);
+    const keeps =
+      before?.bitsDigest === bitsDigest &&
+      before.kid === kid &&
+      now - before.issuedAt < policy.statusListLifetime * 500;
+    const built = keeps
+      ? { ...before, readAt: now }
+      : {
+          document: await sign(list, bits, now),
+          bitsDigest,
+          kid,
+          issuedAt: now,
+          expiresAt: now + policy.statusListLifetime * 1000,
+          readAt: now,
+        };
+    lists.set(list, built);
+    return built;
+  }
+
+  /** One building of a list at a time, however many ask. */
+  function buildOnce(list: number): Promise<Built | undefined> {
+    const running = building.get(list) ?? build(list).finally(() => building.delete(list));
+    building.set(list, running);
+    return running;
+  }
+
+  async function find(list: number): Promise<Built | undefined> {
+    const now = clock().getTime();
+    const present = lists.get(list);
+    if (present && now - present.readAt < policy.statusListMaxAge * 1000) return present;
+    if (none && now < none.until && list >= none.from && !present) return undefined;
+    if (!present) return buildOnce(list);
+    try {
+      return await buildOnce(list);
+    } catch (error) {
+      // The database is away: an older list says more than none, and says itself how long it holds.
+      if (now < present.expiresAt) return present;
+      throw error;
+    }
+  }
+
+  router.get('/oauth/status-lists/:list', async (ctx) => {
+    const { list = '' } = ctx.params;
+    const built = /^(0|[1-9]\d{0,8})$/.test(list) ? await find(Number(list)) : undefined;
+    if (!built) throw notFound();
+    writeDocument(ctx, built.document, 'application/statuslist+jwt', policy.statusListMaxAge);
+  });
+  return router;
+}
