@@ -14,7 +14,9 @@ import type { KeyRing } from './keys/key-ring.ts';
 import type { Sealer } from './keys/sealing.ts';
 import type { KeySet } from './keys/signing-keys.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
+import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
+import { introspection } from './oidc/introspection.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
 import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
@@ -60,7 +62,6 @@ export function createApp(deps: AppDeps): Koa {
     ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
     : noLimits;
   const signIn = signInRoutes({ ...stores, issuer, provider, limits, clock });
-  const token = tokenEndpoint({ issuer, onUnexpected });
 
   const app = createKoa(issuerUrl, config.trustProxy);
   // The provider signs its cookies with the keys of the application that it runs in.
@@ -82,8 +83,12 @@ export function createApp(deps: AppDeps): Koa {
 
   const mounted = new Koa();
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
-  mounted.use(at('/oauth/token', token));
-  mounted.use(at('/oauth/token', anonymousClient()));
+  const endpoint = (path: string, ...middleware: Middleware[]) => {
+    for (const one of [formEndpoint(path, { issuer, onUnexpected }), ...middleware])
+      mounted.use(at(path, one));
+  };
+  endpoint('/oauth/token', tokenEndpoint(), anonymousClient());
+  endpoint('/oauth/introspect', introspection({ ...stores, issuer, keySet, clock }));
   const library = providerMiddleware(provider);
   mounted.use(refuseRepeatedAuthorization);
   mounted.use((ctx, next) => {

@@ -37,9 +37,8 @@ export function decideExchange(
   request: ExchangeRequest,
   now: Date,
 ): ExchangeDecision {
-  if (!subject || subject.revokedAt || !subject.active) return refuse('invalid_subject_token');
-  const remaining = Math.floor((subject.expiresAt.getTime() - now.getTime()) / 1000);
-  if (remaining < 1) return refuse('invalid_subject_token');
+  const remaining = remainingLife(subject, now);
+  if (!subject || remaining < 1) return refuse('invalid_subject_token');
 
   // RFC 8707 §2, RFC 8693 §2.1: the one target is the token's own service.
   if (!isTarget(request.resource, [subject.audience])) return refuse('invalid_target');
@@ -53,6 +52,12 @@ export function decideExchange(
     audience: subject.audience,
     expiresIn: Math.min(policy.accessTokenLifetime, remaining),
   };
+}
+
+/** Whole seconds for which the token is still good; 0 where it is revoked, or its user, organization or service inactive. */
+export function remainingLife(subject: ExchangeSubject | undefined, now: Date): number {
+  if (!subject || subject.revokedAt || !subject.active) return 0;
+  return Math.max(0, Math.floor((subject.expiresAt.getTime() - now.getTime()) / 1000));
 }
 
 function isTarget(wanted: string | readonly string[] | undefined, targets: readonly string[]): boolean {

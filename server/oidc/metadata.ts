@@ -33,7 +33,7 @@ export function metadataRoutes({ issuer, keySet }: MetadataDeps): {
   root: Middleware;
 } {
   const documents = new Map<string, Document>();
-  /** What an ID token may be signed with follows the keys. */
+  /** What is signed here, and with what, follows the keys. */
   const server = (): Document => {
     const { algs } = keySet();
     const name = algs.join();
@@ -85,6 +85,10 @@ function authorizationServerMetadata(issuer: string, signingAlgs: readonly strin
     response_modes_supported: ['query', 'fragment', 'form_post'],
     grant_types_supported: [tokenExchangeGrant, 'client_credentials', 'authorization_code', 'refresh_token'],
     token_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post', 'none'],
+    introspection_endpoint: `${issuer}/oauth/introspect`,
+    introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
+    // RFC 9701 §7
+    introspection_signing_alg_values_supported: signingAlgs,
     code_challenge_methods_supported: ['S256'],
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: signingAlgs,

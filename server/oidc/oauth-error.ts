@@ -11,3 +11,11 @@ export class OAuthError extends Error {
     this.description = description;
   }
 }
+
+export function invalidRequest(description: string): OAuthError {
+  return new OAuthError(400, 'invalid_request', description);
+}
+
+export function invalidClient(): OAuthError {
+  return new OAuthError(401, 'invalid_client', 'client authentication failed');
+}

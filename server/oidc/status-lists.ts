@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto';
 import type Router from '@koa/router';
-import { importJWK, SignJWT } from 'jose';
 import { policy } from '../../config/policy.ts';
 import {
   compressStatusBits,
@@ -13,6 +12,7 @@ import { notFound } from '../http/problem.ts';
 import { createRouter } from '../http/router.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 import type { StatusLists } from '../storage/status-lists.ts';
+import { signJwt } from './sign-jwt.ts';
 
 export interface StatusListDeps {
   readonly issuer: string;
@@ -45,20 +45,15 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
   const router = createRouter();
 
   async function sign(list: number, bits: Buffer, now: number): Promise<Document> {
-    const { privateJwks, alg } = keySet();
-    const [jwk] = privateJwks;
-    if (!jwk) throw new Error('no signing key');
     const iat = Math.floor(now / 1000);
-    const body = await new SignJWT({
+    const body = await signJwt(keySet(), 'statuslist+jwt', {
       sub: statusListUri(issuer, list),
       iss: issuer,
       iat,
       exp: iat + policy.statusListLifetime,
       ttl: policy.statusListTtl,
       status_list: { bits: 1, lst: compressStatusBits(bits) },
-    })
-      .setProtectedHeader({ alg, kid: String(jwk.kid), typ: 'statuslist+jwt' })
-      .sign(await importJWK(jwk, alg));
+    });
     return { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
   }
 

@@ -73,19 +73,21 @@ const sortExpressions: Record<TokenSort, Pick<SortKey, 'expression' | 'type'>> =
   expires_at: { expression: 't.expires_at', type: 'timestamptz' },
 };
 
-// By the unique index on the digest; the rest are primary keys. Named, so PostgreSQL parses and plans it once a connection.
-const exchangeLookup = {
-  name: 'platform-tokens-by-digest',
-  text: `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
+const presentState = `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
       t.status_index, t.expires_at, t.revoked_at,
       (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
     JOIN users u ON u.id = t.user_id
     JOIN organizations o ON o.id = t.organization_id
     JOIN services s ON s.id = t.service_id
-    LEFT JOIN memberships m ON m.organization_id = t.organization_id AND m.user_id = t.user_id
-    WHERE t.digest = ANY($1::bytea[])`,
+    LEFT JOIN memberships m ON m.organization_id = t.organization_id AND m.user_id = t.user_id`;
+// By the unique index on the digest or the primary key; the rest are primary keys. Named, so PostgreSQL parses and plans
+// it once a connection.
+const byDigest = {
+  name: 'platform-tokens-by-digest',
+  text: `${presentState} WHERE t.digest = ANY($1::bytea[])`,
 };
+const byId = { name: 'platform-tokens-by-id', text: `${presentState} WHERE t.id = ANY($1::uuid[])` };
 
 interface LookupRow {
   digest: string;
@@ -111,15 +113,26 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     maximumKeys: 100,
     maximumCalls: 2,
     async load(digests) {
-      const { rows } = await lookups.query<LookupRow>({ ...exchangeLookup, values: [digests] });
+      const { rows } = await lookups.query<LookupRow>({ ...byDigest, values: [digests] });
       const found = new Map(rows.map((row) => [row.digest, toExchangeSubject(row)]));
       return digests.map((digest) => found.get(digest.toString('hex')));
+    },
+  });
+  const findPresent = joinCalls<string, ExchangeSubject | undefined>({
+    maximumKeys: 100,
+    maximumCalls: 2,
+    async load(ids) {
+      const { rows } = await lookups.query<LookupRow>({ ...byId, values: [ids] });
+      const found = new Map(rows.map((row) => [row.id, toExchangeSubject(row)]));
+      return ids.map((id) => found.get(id));
     },
   });
 
   return {
     /** The present state of a presented token, by its SHA-256. */
     findForExchange,
+    /** The same, by its id: of a token whose JWT is presented. */
+    findPresent,
 
     async find(
       id: string,

@@ -1,7 +1,7 @@
 import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
-import { createHarness, exchange, exchangeGrant, type Harness, postForm } from '../support/harness.ts';
+import { basic, createHarness, exchange, exchangeGrant, type Harness, postForm } from '../support/harness.ts';
 
 let harness: Harness;
 beforeAll(async () => {
@@ -14,9 +14,6 @@ afterAll(async () => {
   expect(logs).not.toMatch(/"status":500|unexpected error/);
 });
 
-const basic = (id: string, secret: string) => ({
-  authorization: `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64')}`,
-});
 const grant = { grant_type: 'client_credentials' };
 
 async function refusal(response: Response | Promise<Response>) {

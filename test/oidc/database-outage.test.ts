@@ -140,6 +140,15 @@ it('client authentication without the database is 503, never invalid_client', as
   expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
 });
 
+it('introspection without the database is 503, never inactive', async () => {
+  const authorization = `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`;
+  const response = await postForm(url, { token: jwt }, { authorization }, '/oauth/introspect');
+  const body = (await response.json()) as Record<string, unknown>;
+  expect([response.status, body.error]).toEqual([503, 'temporarily_unavailable']);
+  expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+  expect(body).not.toHaveProperty('active');
+});
+
 it('the admin API without the database is 503 as a problem', async () => {
   const response = await fetch(`${url}/admin/tokens`, { headers: { authorization: `Bearer ${jwt}` } });
   expect(response.status).toBe(503);

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { createServer, type Server } from 'node:http';
+import { createServer, type IncomingHttpHeaders, request, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import bcrypt from 'bcrypt';
 import { importJWK, type JWTPayload, SignJWT } from 'jose';
@@ -245,7 +245,12 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       await stores.services.insert(service);
       return service;
     },
-    async client(scopes: string[], grantTypes = ['client_credentials'], redirectUris: string[] = []) {
+    async client(
+      scopes: string[],
+      grantTypes = ['client_credentials'],
+      redirectUris: string[] = [],
+      serviceId: string | null = null,
+    ) {
       const { secret, digest } = createClientSecret();
       const id = uuidv7();
       await stores.clients.insert({
@@ -255,7 +260,7 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
         grantTypes,
         scopes,
         redirectUris,
-        serviceId: null,
+        serviceId,
         createdAt: new Date(),
       });
       return { id, secret };
@@ -328,13 +333,14 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
   return builders;
 }
 
-/** POST of a form to the token endpoint. */
+/** POST of a form to an OAuth endpoint, by default the token endpoint. */
 export function postForm(
   url: string,
   form: Record<string, string> | string,
   headers: Record<string, string> = {},
+  path = '/oauth/token',
 ): Promise<Response> {
-  return fetch(`${url}/oauth/token`, {
+  return fetch(url + path, {
     method: 'POST',
     headers: { 'content-type': 'application/x-www-form-urlencoded', ...headers },
     body: typeof form === 'string' ? form : new URLSearchParams(form).toString(),
@@ -348,4 +354,33 @@ export function exchange(
   headers: Record<string, string> = {},
 ) {
   return postForm(url, { grant_type: exchangeGrant, subject_token: token, ...more }, headers);
+}
+
+/** Basic credentials, form-encoded (RFC 6749 §2.3.1). */
+export const basic = (id: string, secret: string) => ({
+  authorization: `Basic ${Buffer.from(`${encodeURIComponent(id)}:${encodeURIComponent(secret)}`).toString('base64')}`,
+});
+
+/** A POST that fetch would not send: with any headers, as often as wanted. */
+export function rawPost(
+  url: string,
+  body: Buffer | string,
+  headers: Record<string, string | string[]>,
+): Promise<{ status: number; headers: IncomingHttpHeaders; body: Record<string, unknown> }> {
+  return new Promise((resolve, reject) => {
+    const sent = request(url, { method: 'POST', agent: false, headers }, (response) => {
+      const chunks: Buffer[] = [];
+      response.on('data', (chunk) => chunks.push(chunk));
+      response.on('end', () => {
+        const text = Buffer.concat(chunks).toString();
+        resolve({
+          status: response.statusCode ?? 0,
+          headers: response.headers,
+          body: text ? JSON.parse(text) : {},
+        });
+      });
+    });
+    sent.on('error', reject);
+    sent.end(body);
+  });
 }

@@ -1,0 +1,45 @@
+import type { Context, Middleware } from 'koa';
+import { policy } from '../../config/policy.ts';
+import { isDatabaseUnavailable } from '../storage/database.ts';
+import { OAuthError } from './oauth-error.ts';
+
+export interface FormEndpointDeps {
+  readonly issuer: string;
+  readonly onUnexpected: (error: unknown) => void;
+}
+
+/** What every answer of an OAuth endpoint that takes a form has in common: no caching, JSON, RFC 6749's errors. */
+export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpointDeps): Middleware {
+  return async (ctx, next) => {
+    ctx.state.route = path;
+    // RFC 6749 §5.1
+    ctx.set({ 'Cache-Control': 'no-store', Pragma: 'no-cache' });
+    if (ctx.method !== 'POST') {
+      ctx.set('Allow', 'POST');
+      writeError(ctx, new OAuthError(405, 'invalid_request', 'this endpoint takes POST'), issuer);
+      return;
+    }
+    try {
+      await next();
+    } catch (error) {
+      writeError(ctx, toOAuthError(error, onUnexpected), issuer);
+    }
+  };
+}
+
+function toOAuthError(error: unknown, onUnexpected: (error: unknown) => void): OAuthError {
+  if (error instanceof OAuthError) return error;
+  if (isDatabaseUnavailable(error)) {
+    return new OAuthError(503, 'temporarily_unavailable', 'the database is out of reach; try again');
+  }
+  onUnexpected(error);
+  return new OAuthError(500, 'server_error', 'the server met an unexpected condition');
+}
+
+function writeError(ctx: Context, error: OAuthError, issuer: string): void {
+  ctx.status = error.status;
+  if (error.status === 503) ctx.set('Retry-After', String(policy.retryAfter));
+  // RFC 6749 §5.2, RFC 9110 §11.6.1: a 401 names the scheme.
+  if (error.status === 401) ctx.set('WWW-Authenticate', `Basic realm="${issuer}", charset="UTF-8"`);
+  ctx.body = { error: error.error, error_description: error.description };
+}
