@@ -19,6 +19,7 @@ import { signInRoutes } from './oidc/interaction.ts';
 import { introspection } from './oidc/introspection.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
+import { revocation } from './oidc/revocation.ts';
 import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
 import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
@@ -89,6 +90,7 @@ export function createApp(deps: AppDeps): Koa {
   };
   endpoint('/oauth/token', tokenEndpoint(), anonymousClient());
   endpoint('/oauth/introspect', introspection({ ...stores, issuer, keySet, clock }));
+  endpoint('/oauth/revoke', revocation({ ...stores, provider, transaction, clock }));
   const library = providerMiddleware(provider);
   mounted.use(refuseRepeatedAuthorization);
   mounted.use((ctx, next) => {

@@ -1,32 +1,17 @@
-import { v7 as uuidv7 } from 'uuid';
-import { redact } from '../domain/redaction.ts';
-import { clientAddress } from '../http/client-address.ts';
+import { requestEvent } from '../http/request-event.ts';
 import type { AuditEvent } from '../storage/audit-events.ts';
 import type { Request } from './route.ts';
 
 type Subject = Partial<Pick<AuditEvent, 'organizationId' | 'tokenId' | 'targetId' | 'reason'>>;
 
-/** An event of the audit trail: who did it, from where, in which request. */
+/** An event of the audit trail about what a caller of the admin API did. */
 export function auditEvent(
   { caller, ctx }: Pick<Request<unknown, unknown, unknown>, 'caller' | 'ctx'>,
   action: string,
   at: Date,
   subject: Subject,
 ): AuditEvent {
-  const userAgent = ctx.get('User-Agent');
-  return {
-    id: uuidv7(),
-    at,
-    action,
-    actor: { type: caller.type, id: caller.id },
-    organizationId: subject.organizationId ?? null,
-    tokenId: subject.tokenId ?? null,
-    targetId: subject.targetId ?? null,
-    ip: clientAddress(ctx),
-    userAgent: userAgent ? redact(userAgent) : null,
-    requestId: ctx.state.requestId ?? null,
-    reason: subject.reason ?? null,
-  };
+  return requestEvent(ctx, { ...subject, at, action, actor: { type: caller.type, id: caller.id } });
 }
 
 /** `x.deactivated`, `x.activated` or `x.updated`, by what changed. */

@@ -5,7 +5,8 @@ import { policy } from '../../config/policy.ts';
 import { DomainError } from '../domain/errors.ts';
 import { createPlatformToken } from '../domain/platform-token.ts';
 import { notFound, Problem } from '../http/problem.ts';
-import type { PlatformToken, TokenSort } from '../storage/platform-tokens.ts';
+import type { PlatformToken, RevokedToken, TokenSort } from '../storage/platform-tokens.ts';
+import { type Revocation, revokeWithTrail } from '../storage/revocation.ts';
 import { auditEvent } from './audit.ts';
 import type { Caller } from './caller.ts';
 import { answerPage, readPageRequest } from './cursor.ts';
@@ -139,27 +140,19 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
     }),
   ];
 
-  function revoke(
-    choice: Parameters<typeof platformTokens.revoke>[0],
+  async function revoke(
+    choice: Revocation['choice'],
     request: Parameters<typeof auditEvent>[0],
     reason: string | undefined,
   ): Promise<number> {
-    const { caller } = request;
-    return transaction(async (tx) => {
-      const at = clock();
-      const revoked = await platformTokens.revoke(choice, caller.visibility, { actorId: caller.id, at }, tx);
-      await auditEvents.insert(
-        revoked.map((token) =>
-          auditEvent(request, 'token.revoked', at, {
-            organizationId: token.organizationId,
-            tokenId: token.id,
-            reason: reason ?? null,
-          }),
-        ),
-        tx,
-      );
-      return revoked.length;
-    });
+    const { id: actorId, visibility } = request.caller;
+    const at = clock();
+    const event = ({ id: tokenId, organizationId }: RevokedToken) =>
+      auditEvent(request, 'token.revoked', at, { organizationId, tokenId, reason: reason ?? null });
+    const revoked = await transaction((tx) =>
+      revokeWithTrail({ platformTokens, auditEvents }, { choice, visibility, actorId, at, event }, tx),
+    );
+    return revoked.length;
   }
 }
 

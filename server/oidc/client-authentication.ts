@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { verifyClientSecret } from '../domain/client-secret.ts';
 import { repeatsAuthorization } from '../http/authorization.ts';
 import type { Client, Clients } from '../storage/clients.ts';
+import { isBuiltIn } from './clients.ts';
 import { decodeFormText, type Form } from './form.ts';
 import { invalidClient, invalidRequest } from './oauth-error.ts';
 
@@ -65,4 +66,20 @@ export async function authenticateClient(
   if (!client?.secretDigest || !verifyClientSecret(credentials.secret, client.secretDigest))
     throw invalidClient();
   return client;
+}
+
+/**
+ * The client of a request that may come without one (RFC 7009 §2.1): a confidential client by its credentials, a public
+ * one by its name.
+ * @throws OAuthError `invalid_client`
+ */
+export async function identifyClient(
+  clients: Clients,
+  credentials: Credentials | undefined,
+): Promise<string | undefined> {
+  if (!credentials || (credentials.secret === undefined && isBuiltIn(credentials.id))) return credentials?.id;
+  if (credentials.secret !== undefined) return (await authenticateClient(clients, credentials)).id;
+  const client = await clients.find(credentials.id);
+  if (!client || client.secretDigest) throw invalidClient();
+  return client.id;
 }

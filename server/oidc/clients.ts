@@ -5,6 +5,9 @@ import { tokenExchangeGrant } from './metadata.ts';
 
 export const anonymousClientId = 'platform-tokens';
 
+/** Both are public. */
+export const isBuiltIn = (id: string) => id === anonymousClientId || id === dashboardClientId;
+
 /** Built in, so that the exchange asks the database for the subject token only. */
 export function builtInClients(issuer: string): ClientMetadata[] {
   return [

@@ -6,6 +6,7 @@ import { policy } from '../../config/policy.ts';
 import { verifyPassword } from '../domain/password.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
 import { isDatabaseUnavailable } from '../storage/database.ts';
@@ -15,7 +16,6 @@ import { html, writePage } from './page.ts';
 import type { SignInLimits } from './sign-in-limits.ts';
 import { endSession } from './sign-out.ts';
 import type { Texts } from './texts.ts';
-import { userEvent } from './user-event.ts';
 
 export interface SignInDeps {
   readonly issuer: string;
@@ -223,7 +223,7 @@ async function endSessionOfAnother(
 }
 
 function signInEvent(ctx: Context, at: Date, user: User | undefined, target: User | undefined) {
-  return userEvent(ctx, {
+  return requestEvent(ctx, {
     at,
     action: user ? 'user.signed_in' : 'user.sign_in_failed',
     // Nobody has proved to be anybody where it failed; what was typed may be a password, and is not kept.

@@ -89,6 +89,8 @@ function authorizationServerMetadata(issuer: string, signingAlgs: readonly strin
     introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
     // RFC 9701 §7
     introspection_signing_alg_values_supported: signingAlgs,
+    revocation_endpoint: `${issuer}/oauth/revoke`,
+    revocation_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post', 'none'],
     code_challenge_methods_supported: ['S256'],
     subject_types_supported: ['public'],
     id_token_signing_alg_values_supported: signingAlgs,

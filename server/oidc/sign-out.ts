@@ -1,10 +1,10 @@
 import type { Context, Middleware } from 'koa';
 import type Provider from 'oidc-provider';
 import type { Configuration, KoaContextWithOIDC } from 'oidc-provider';
+import { requestEvent } from '../http/request-event.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
 import { cookiesFor } from './cookies.ts';
 import { Html, html, writePage } from './page.ts';
-import { userEvent } from './user-event.ts';
 
 type Pages = NonNullable<NonNullable<Configuration['features']>['rpInitiatedLogout']>;
 type OidcContext = KoaContextWithOIDC['oidc'];
@@ -93,13 +93,18 @@ export async function endSession(ctx: Context, provider: Provider, session: Sess
   for (const { grantId, persistsLogout } of Object.values(session.authorizations ?? {})) {
     // OpenID Connect Core 1.0 §11: `offline_access` is for after the sign-out.
     if (!grantId || persistsLogout) continue;
-    const { AccessToken, AuthorizationCode, RefreshToken } = provider;
-    for (const model of [AccessToken, AuthorizationCode, RefreshToken]) await model.revokeByGrantId(grantId);
-    const grant = await provider.Grant.find(grantId);
-    await grant?.destroy();
-    provider.emit('grant.revoked', ctx, grantId);
+    await endGrant(ctx, provider, grantId);
   }
   await session.destroy();
+}
+
+/** Ends a grant, with all that came from it. */
+export async function endGrant(ctx: Context, provider: Provider, grantId: string): Promise<void> {
+  const { AccessToken, AuthorizationCode, RefreshToken } = provider;
+  for (const model of [AccessToken, AuthorizationCode, RefreshToken]) await model.revokeByGrantId(grantId);
+  const grant = await provider.Grant.find(grantId);
+  await grant?.destroy();
+  provider.emit('grant.revoked', ctx, grantId);
 }
 
 async function recordSignOut(
@@ -110,7 +115,7 @@ async function recordSignOut(
   if (accountId === undefined) return;
   const actor = { type: 'user', id: accountId } as const;
   const event = { at: clock(), action: 'user.signed_out', actor, targetId: accountId };
-  await auditEvents.insert([userEvent(ctx, event)]);
+  await auditEvents.insert([requestEvent(ctx, event)]);
 }
 
 /** To the address that the client has registered and asked for, or to the page that says that it is done. */

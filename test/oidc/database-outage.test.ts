@@ -149,6 +149,15 @@ it('introspection without the database is 503, never inactive', async () => {
   expect(body).not.toHaveProperty('active');
 });
 
+it('revocation without the database is 503, never done', async () => {
+  const response = await postForm(url, { token }, {}, '/oauth/revoke');
+  expect([response.status, ((await response.json()) as { error: string }).error]).toEqual([
+    503,
+    'temporarily_unavailable',
+  ]);
+  expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+});
+
 it('the admin API without the database is 503 as a problem', async () => {
   const response = await fetch(`${url}/admin/tokens`, { headers: { authorization: `Bearer ${jwt}` } });
   expect(response.status).toBe(503);

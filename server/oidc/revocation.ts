@@ -1,0 +1,87 @@
+import { decodeProtectedHeader } from 'jose';
+import type { Knex } from 'knex';
+import type { Context, Middleware } from 'koa';
+import type Provider from 'oidc-provider';
+import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
+import { requestEvent } from '../http/request-event.ts';
+import type { Clients } from '../storage/clients.ts';
+import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
+import { tolerateBearer } from './anonymous-client.ts';
+import { identifyClient, readCredentials, refuseSecondAuthorization } from './client-authentication.ts';
+import { readSingleForm } from './form.ts';
+import { invalidClient, invalidRequest, OAuthError } from './oauth-error.ts';
+import { endGrant } from './sign-out.ts';
+
+export interface RevocationDeps extends RevocationStores {
+  readonly provider: () => Provider;
+  readonly clients: Clients;
+  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly clock: () => Date;
+}
+
+/** `POST /oauth/revoke` (RFC 7009). */
+export function revocation({ provider, clients, transaction, clock, ...stores }: RevocationDeps): Middleware {
+  return async (ctx) => {
+    const form = await readSingleForm(ctx);
+    refuseSecondAuthorization(ctx.req);
+    const { token } = form;
+    // RFC 7009 §2.1. `token_type_hint` is ignored, as it allows: the token itself shows what it is.
+    if (token === undefined) throw invalidRequest('token is missing');
+    tolerateBearer(ctx, 'token', form as never);
+    const clientId = await identifyClient(clients, readCredentials(ctx.headers, form as never));
+    // RFC 7009 §2.2.1: a JWT is verified offline. What revokes it is its platform token, or the user's sign-out.
+    if (isJwt(token))
+      throw new OAuthError(400, 'unsupported_token_type', 'access tokens end with what they were made from');
+    if (isPlatformTokenFormat(token)) await revokePlatformToken(ctx, token);
+    else await revokeRefreshToken(ctx, token, clientId);
+    // RFC 7009 §2.2: so too for a token that is unknown or revoked already; what the client wants is so.
+    ctx.body = null;
+    ctx.status = 200;
+  };
+
+  /** Platform tokens were issued to no client (RFC 7009 §2.1): whoever holds one may end it, so a finder of a leak too. */
+  async function revokePlatformToken(ctx: Context, token: string): Promise<void> {
+    const found = await stores.platformTokens.findForExchange(digestPlatformToken(token));
+    if (!found || found.revokedAt) return;
+    const { id, organizationId } = found;
+    const at = clock();
+    const actor = { type: 'token', id } as const;
+    const reason = 'presented for revocation';
+    const event = () =>
+      requestEvent(ctx, { at, action: 'token.revoked', actor, organizationId, tokenId: id, reason });
+    await transaction((tx) =>
+      revokeWithTrail(
+        stores,
+        { choice: { ids: [id] }, visibility: { all: true }, actorId: id, at, event },
+        tx,
+      ),
+    );
+  }
+
+  /** RFC 7009 §2.1: by the client that it was issued to, and with it all that came from the same grant. */
+  async function revokeRefreshToken(
+    ctx: Context,
+    token: string,
+    clientId: string | undefined,
+  ): Promise<void> {
+    const { RefreshToken } = provider();
+    const found = await RefreshToken.find(token);
+    if (!found) return;
+    if (clientId === undefined) throw invalidClient();
+    // RFC 6749 §5.2
+    if (found.clientId !== clientId)
+      throw new OAuthError(400, 'invalid_grant', 'the token was issued to another client');
+    if (found.grantId) await endGrant(ctx, provider(), found.grantId);
+    await found.destroy();
+  }
+}
+
+/** Signed or encrypted (RFC 7519 §3), whoever made it. */
+function isJwt(token: string): boolean {
+  try {
+    decodeProtectedHeader(token);
+    return true;
+  } catch {
+    return false;
+  }
+}
