@@ -16,6 +16,7 @@ export default {
     floor('keys-see-storage', '^server/keys/', '^(server/(keys|storage|domain)|config)/'),
     floor('http-sees-no-sibling', '^server/http/', '^(server/(http|keys|storage|domain)|config)/'),
     floor('admin-sees-http', '^server/admin/', '^(server/(admin|http|keys|storage|domain)|config)/'),
+    floor('leaks-see-http', '^server/leaks/', '^(server/(leaks|http|keys|storage|domain)|config)/'),
     floor('oidc-sees-http', '^server/oidc/', '^(server/(oidc|http|keys|storage|domain)|config)/'),
     // What the browser runs knows the server by its API alone.
     floor('dashboard-is-a-client', '^dashboard/src/', '^dashboard/src/'),

@@ -26,6 +26,8 @@ export interface Config {
   readonly trustProxy: boolean;
   readonly metricsToken: string | undefined;
   readonly rateLimits: boolean;
+  /** Where the public keys are by which GitHub's leak reports are verified. */
+  readonly githubSecretScanningKeysUrl: string;
   readonly logLevel: string;
   /** Server processes; `auto` has been resolved to the number of cores by the caller. */
   readonly workers: number | 'auto';
@@ -89,6 +91,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     trustProxy: boolean('TRUST_PROXY'),
     metricsToken: get('METRICS_TOKEN'),
     rateLimits,
+    githubSecretScanningKeysUrl: readKeysUrl(get('GITHUB_SECRET_SCANNING_KEYS_URL'), fault),
     logLevel: oneOf('LOG_LEVEL', logLevels, 'info'),
     workers: readWorkers(get('WORKERS'), fault),
     migrateOnStart: boolean('MIGRATE_ON_START'),
@@ -199,6 +202,20 @@ function readTokenPrefix(value: string | undefined, fault: Fault): string {
   if (value === undefined) return 'ptk';
   if (!/^[a-z][a-z0-9]{0,15}$/.test(value)) {
     fault('TOKEN_PREFIX', 'must be 1 to 16 lower-case letters and digits, beginning with a letter');
+  }
+  return value;
+}
+
+function readKeysUrl(value: string | undefined, fault: Fault): string {
+  if (value === undefined) return 'https://api.github.com/meta/public_keys/secret_scanning';
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const loopback = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url?.hostname ?? '');
+  const secure = url?.protocol === 'https:' || (url?.protocol === 'http:' && loopback);
+  if (!url || !secure || url.username || url.password || url.hash) {
+    fault(
+      'GITHUB_SECRET_SCANNING_KEYS_URL',
+      'must be an https URL without credentials or fragment; http on a loopback address only',
+    );
   }
   return value;
 }

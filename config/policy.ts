@@ -35,6 +35,22 @@ export const policy = Object.freeze({
   tokenRequestBodyLimit: 16 * 1024,
   signInBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,
+  leakReportBodyLimit: 1024 * 1024,
+  /** Tokens of one leak report. */
+  leakReportTokens: 1_000,
+  /** How long a leak report is known again. After that it does no more than it did: a revoked token stays revoked. */
+  leakReportMemory: 90 * 24 * 60 * 60,
+  /** The document of GitHub's keys, in bytes, and how long GitHub may take to send it. */
+  githubKeysLimit: 64 * 1024,
+  githubKeysTimeout: 5,
+  /** What its `max-age` may come to; a key that is unknown asks again, but no sooner than the cool-down. */
+  githubKeysMaxAge: 24 * 60 * 60,
+  githubKeysCoolDown: 60,
+  /** After a failure, and how long older keys serve in its place. */
+  githubKeysRetry: 10,
+  githubKeysStale: 24 * 60 * 60,
+  /** Of an event of the audit trail. */
+  reasonMaximumLength: 500,
   /** Exchanges and last-used stamps are written this often: what a crash may lose. */
   usageFlushIntervalMs: 500,
   /** …or as soon as so many wait. */

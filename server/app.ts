@@ -13,6 +13,8 @@ import { securityHeaders } from './http/security-headers.ts';
 import type { KeyRing } from './keys/key-ring.ts';
 import type { Sealer } from './keys/sealing.ts';
 import type { KeySet } from './keys/signing-keys.ts';
+import { leakRoutes } from './leaks/github.ts';
+import { createGitHubKeys } from './leaks/github-keys.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
@@ -27,7 +29,15 @@ import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
 
 export interface AppDeps {
-  readonly config: Pick<Config, 'issuer' | 'subjectTokenTypes' | 'tokenPrefix' | 'trustProxy' | 'rateLimits'>;
+  readonly config: Pick<
+    Config,
+    | 'issuer'
+    | 'subjectTokenTypes'
+    | 'tokenPrefix'
+    | 'trustProxy'
+    | 'rateLimits'
+    | 'githubSecretScanningKeysUrl'
+  >;
   readonly database: Database;
   readonly stores: Stores;
   readonly sealer: Sealer;
@@ -58,6 +68,12 @@ export function createApp(deps: AppDeps): Koa {
   };
   const statusLists = statusListRoutes({ ...stores, issuer, keySet, clock });
   const health = healthRoutes({ stopping, faults });
+  const githubKeys = createGitHubKeys({
+    url: config.githubSecretScanningKeysUrl,
+    clock,
+    onError: (err) => logger.warn({ err }, "GitHub's keys could not be fetched"),
+  });
+  const leaks = leakRoutes({ ...stores, keys: githubKeys, transaction, clock });
   const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet, keyRing });
   const limits = config.rateLimits
     ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
@@ -99,7 +115,7 @@ export function createApp(deps: AppDeps): Koa {
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);
-  for (const router of [health, metadata.mounted, statusLists, signIn, admin, dashboard]) {
+  for (const router of [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard]) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }

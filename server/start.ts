@@ -86,7 +86,7 @@ export async function startServer(
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const sealer = createSealer(await keyEncryptionKeys(config, stores));
-    const { artifacts, auditEvents, rateLimits, signingKeys } = stores;
+    const { artifacts, auditEvents, leakReports, rateLimits, signingKeys } = stores;
     const keyRing = await createKeyRing({
       signingKeys,
       sealer,
@@ -114,7 +114,7 @@ export async function startServer(
       stopping: () => stopping,
     });
     const sweep = setInterval(() => {
-      for (const { deleteExpired } of [artifacts, rateLimits, signingKeys])
+      for (const { deleteExpired } of [artifacts, leakReports, rateLimits, signingKeys])
         deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 

@@ -13,17 +13,25 @@ export class BodyError extends Error {
 
 /**
  * The request's body as text.
- * @param limit in bytes; beyond it the rest is drained, so that the client gets to read the answer
  * @throws BodyError
  */
 export async function readBody(request: IncomingMessage, limit: number): Promise<string> {
+  const body = await readBytes(request, limit);
+  if (!isUtf8(body)) throw new BodyError(400, 'The body is not UTF-8.');
+  return body.toString();
+}
+
+/**
+ * The request's body as it came.
+ * @param limit in bytes; beyond it the rest is drained, so that the client gets to read the answer
+ * @throws BodyError
+ */
+export async function readBytes(request: IncomingMessage, limit: number): Promise<Buffer> {
   if (Number(request.headers['content-length'] ?? 0) > limit) {
     request.resume();
     throw new BodyError(413, 'The body is too large.');
   }
-  const body = await readAll(request, limit);
-  if (!isUtf8(body)) throw new BodyError(400, 'The body is not UTF-8.');
-  return body.toString();
+  return readAll(request, limit);
 }
 
 /** By events: an iterator over the stream costs the token endpoint more than all its parsing. */

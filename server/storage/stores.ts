@@ -2,6 +2,7 @@ import { type Artifacts, createArtifacts } from './artifacts.ts';
 import { type AuditEvents, createAuditEvents } from './audit-events.ts';
 import { type Clients, createClients } from './clients.ts';
 import type { Database } from './database.ts';
+import { createLeakReports, type LeakReports } from './leak-reports.ts';
 import { createMemberships, type Memberships } from './memberships.ts';
 import { createOrganizations, type Organizations } from './organizations.ts';
 import { createPlatformTokens, type PlatformTokens } from './platform-tokens.ts';
@@ -17,6 +18,7 @@ export interface Stores {
   readonly artifacts: Artifacts;
   readonly auditEvents: AuditEvents;
   readonly clients: Clients;
+  readonly leakReports: LeakReports;
   readonly memberships: Memberships;
   readonly organizations: Organizations;
   readonly platformTokens: PlatformTokens;
@@ -35,6 +37,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     artifacts: createArtifacts(knex),
     auditEvents,
     clients: createClients(knex),
+    leakReports: createLeakReports(knex),
     memberships: createMemberships(knex),
     organizations: createOrganizations(knex),
     platformTokens: createPlatformTokens(database),

@@ -32,6 +32,7 @@ describe('readConfig', () => {
       TOKEN_PREFIX: 'P_',
       SUBJECT_TOKEN_TYPES: 'nonsense',
       TRUST_PROXY: 'yes',
+      GITHUB_SECRET_SCANNING_KEYS_URL: 'http://secret.example',
       RATE_LIMITS: 'maybe',
       LOG_LEVEL: 'loud',
       WORKERS: '0',
@@ -85,6 +86,7 @@ describe('readConfig', () => {
       logLevel: 'info',
       workers: 1,
       migrateOnStart: false,
+      githubSecretScanningKeysUrl: 'https://api.github.com/meta/public_keys/secret_scanning',
     });
     expect(readConfig(production).host).toBe('0.0.0.0');
     expect(readConfig({ PORT: '4000' }).issuer).toBe('http://localhost:4000');
@@ -100,6 +102,23 @@ describe('readConfig', () => {
     expect(config.issuer).toBe('https://eu.example.com/idm');
     expect(config.keyEncryptionKeys.map((one) => one.length)).toEqual([32, 32]);
   });
+
+  it.each([
+    'http://keys.example',
+    'http://127.0.0.1.example.com',
+    'ftp://localhost/keys',
+    'https://u:p@keys.example',
+    'https://keys.example#x',
+    'keys',
+  ])('refuses keys of GitHub from %s', (url) =>
+    expect(faults({ GITHUB_SECRET_SCANNING_KEYS_URL: url })).toEqual(['GITHUB_SECRET_SCANNING_KEYS_URL']),
+  );
+
+  it.each(['https://keys.example/a?b', 'http://localhost:1/keys', 'http://127.0.0.1:1', 'http://[::1]:1'])(
+    'takes keys of GitHub from %s',
+    (url) =>
+      expect(readConfig({ GITHUB_SECRET_SCANNING_KEYS_URL: url }).githubSecretScanningKeysUrl).toBe(url),
+  );
 
   it('is frozen', () => {
     const config = readConfig({});

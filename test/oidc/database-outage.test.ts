@@ -73,6 +73,7 @@ beforeAll(async () => {
   const logger = pino({ base: null }, { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, () => {});
   const config = readConfig({
+    GITHUB_SECRET_SCANNING_KEYS_URL: 'http://127.0.0.1:1/',
     DATABASE_URL: behind.href,
     KEY_ENCRYPTION_KEY: kek.toString('base64url'),
     ISSUER: harness.issuer,
@@ -156,6 +157,21 @@ it('revocation without the database is 503, never done', async () => {
     'temporarily_unavailable',
   ]);
   expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+});
+
+it('a leak report without the keys of GitHub is 503, never refused for good', async () => {
+  const response = await fetch(`${url}/leaks/github`, {
+    method: 'POST',
+    headers: {
+      'content-type': 'application/json',
+      'github-public-key-identifier': 'a',
+      'github-public-key-signature': 'AAAA',
+    },
+    body: '[]',
+  });
+  expect(response.status).toBe(503);
+  expect(response.headers.get('retry-after')).toMatch(/^[1-9]\d*$/);
+  expect(await response.json()).toMatchObject({ detail: expect.stringContaining('GitHub') });
 });
 
 it('the admin API without the database is 503 as a problem', async () => {

@@ -1,0 +1,159 @@
+import { createHash, verify } from 'node:crypto';
+import type Router from '@koa/router';
+import type { Knex } from 'knex';
+import type { Context } from 'koa';
+import { z } from 'zod';
+import { policy } from '../../config/policy.ts';
+import type { ExchangeSubject } from '../domain/exchange-policy.ts';
+import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
+import { maskSecrets } from '../domain/redaction.ts';
+import { BodyError, readBytes } from '../http/body.ts';
+import { Problem } from '../http/problem.ts';
+import { requestEvent } from '../http/request-event.ts';
+import { createRouter } from '../http/router.ts';
+import type { LeakReports } from '../storage/leak-reports.ts';
+import type { RevokedToken } from '../storage/platform-tokens.ts';
+import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
+import { type GitHubKeys, GitHubKeysError } from './github-keys.ts';
+
+export interface LeakDeps extends RevocationStores {
+  readonly keys: GitHubKeys;
+  readonly leakReports: LeakReports;
+  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly clock: () => Date;
+}
+
+const actorId = 'github-secret-scanning';
+
+// Members that GitHub may add are passed over. `url` may be empty, and `source` is one of a list that grows.
+const reportSchema = z.array(
+  z.object({
+    token: z.string(),
+    type: z.string().max(256),
+    url: z.string().nullish(),
+    source: z.string().nullish(),
+  }),
+);
+type Match = z.infer<typeof reportSchema>[number];
+
+/** `POST /leaks/github`: reports of GitHub's secret-scanning partner programme. What is reported is public, so revoked. */
+export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }: LeakDeps): Router {
+  const router = createRouter();
+  router.post('/leaks/github', async (ctx) => {
+    const body = await readSigned(ctx, keys);
+    const matches = parseReport(body);
+    const subjects = await Promise.all(matches.map(({ token }) => find(token)));
+    await revokeAll(ctx, createHash('sha256').update(body).digest(), matches, subjects);
+    ctx.set('Cache-Control', 'no-store');
+    ctx.body = matches.map(({ token, type }, index) => ({
+      token_hash: digestPlatformToken(token).toString('base64'),
+      token_type: type,
+      label: subjects[index] ? 'true_positive' : 'false_positive',
+    }));
+  });
+  return router;
+
+  async function find(token: string): Promise<ExchangeSubject | undefined> {
+    if (!isPlatformTokenFormat(token)) return undefined;
+    return stores.platformTokens.findForExchange(digestPlatformToken(token));
+  }
+
+  async function revokeAll(
+    ctx: Context,
+    digest: Buffer,
+    matches: readonly Match[],
+    subjects: readonly (ExchangeSubject | undefined)[],
+  ): Promise<void> {
+    const at = clock();
+    const found = new Map<string, Match>();
+    for (const [index, match] of matches.entries()) {
+      const id = subjects[index]?.id;
+      if (id !== undefined && !found.has(id)) found.set(id, match);
+    }
+    const actor = { type: 'system', id: actorId } as const;
+    const event = ({ id: tokenId, organizationId }: RevokedToken) => {
+      const reason = reasonOf(found.get(tokenId));
+      return requestEvent(ctx, { at, action: 'token.revoked', actor, organizationId, tokenId, reason });
+    };
+    const choice = { ids: [...found.keys()] };
+    await transaction(async (tx) => {
+      if (!(await leakReports.record(digest, at, tx))) {
+        throw new Problem({
+          status: 409,
+          title: 'Conflict',
+          detail: 'The report has been processed before.',
+        });
+      }
+      await revokeWithTrail(stores, { choice, visibility: { all: true }, actorId, at, event }, tx);
+    });
+  }
+}
+
+/** The body, of which nothing is read before it is known whose it is. */
+async function readSigned(ctx: Context, keys: GitHubKeys): Promise<Buffer> {
+  // No 401: it would have to name a scheme (RFC 9110 §15.5.2), and there is none for this signature.
+  const refuse = (detail: string) => {
+    ctx.req.resume();
+    return badRequest(detail);
+  };
+  const identifier = /^[\w-]{1,128}$/.exec(ctx.get('Github-Public-Key-Identifier'))?.[0];
+  const signature = /^[A-Za-z0-9+/]{1,256}={0,2}$/.exec(ctx.get('Github-Public-Key-Signature'))?.[0];
+  if (!identifier || !signature) throw refuse('The signature of GitHub is missing.');
+  if (!ctx.is('application/json')) throw refuse('The body must be application/json.');
+  const body = await readLimited(ctx);
+  const key = await findKey(keys, identifier);
+  // ECDSA-NIST-P256V1-SHA256, as DER.
+  if (!key || !verify('sha256', body, key, Buffer.from(signature, 'base64')))
+    throw badRequest('The signature is not valid.');
+  return body;
+}
+
+async function readLimited(ctx: Context): Promise<Buffer> {
+  try {
+    return await readBytes(ctx.req, policy.leakReportBodyLimit);
+  } catch (error) {
+    if (!(error instanceof BodyError)) throw error;
+    const title = error.status === 413 ? 'Content Too Large' : 'Bad Request';
+    throw new Problem({ status: error.status, title, detail: error.message });
+  }
+}
+
+async function findKey(keys: GitHubKeys, identifier: string) {
+  try {
+    return await keys.find(identifier);
+  } catch (cause) {
+    if (!(cause instanceof GitHubKeysError)) throw cause;
+    const headers = { 'Retry-After': String(policy.githubKeysRetry) };
+    const detail = 'The keys of GitHub are out of reach; try again.';
+    throw new Problem({ status: 503, title: 'Service Unavailable', detail, headers }, { cause });
+  }
+}
+
+function parseReport(body: Buffer): Match[] {
+  let report: unknown;
+  try {
+    report = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch {
+    throw badRequest('The body is not JSON.');
+  }
+  const { data } = reportSchema.safeParse(report);
+  if (!data) throw badRequest('The body is not a report.');
+  if (data.length > policy.leakReportTokens) {
+    throw new Problem({ status: 413, title: 'Content Too Large', detail: 'The report has too many tokens.' });
+  }
+  return data;
+}
+
+/** For the audit trail: where GitHub found it, in words of a bounded length in which no token stands. */
+function reasonOf(match: Match | undefined): string {
+  const source = /^\w{1,64}$/.exec(match?.source ?? '')?.[0] ?? 'unknown';
+  const reason = maskSecrets(`reported as leaked: ${source}`);
+  const address = match?.url && URL.canParse(match.url) ? new URL(match.url) : undefined;
+  if (!address || !/^https?:$/.test(address.protocol) || address.username || address.password) return reason;
+  const whole = `${reason} ${maskSecrets(address.href)}`;
+  return whole.length <= policy.reasonMaximumLength ? whole : reason;
+}
+
+function badRequest(detail: string): Problem {
+  return new Problem({ status: 400, title: 'Bad Request', detail });
+}
