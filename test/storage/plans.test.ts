@@ -77,6 +77,7 @@ const list = (visibility: Parameters<Stores['platformTokens']['list']>[0], filte
 describe('none reads all of platform_tokens:', () => {
   it.each<[string, () => Promise<unknown>]>([
     ["the exchange's look-up", () => stores.platformTokens.findForExchange(row.digest)],
+    ["introspection's look-up", () => stores.platformTokens.findPresent(row.id)],
     ['one token', () => stores.platformTokens.find(row.id, { all: true })],
     [
       "a user's list",
