@@ -1,7 +1,7 @@
 import type { Context, Middleware } from 'koa';
 import { readCredentials, refuseSecondAuthorization } from './client-authentication.ts';
 import { anonymousClientId } from './clients.ts';
-import { type Form, readForm, refuseRepetition } from './form.ts';
+import { type Form, readForm, refuseRepetition, type SingleForm } from './form.ts';
 import { tokenExchangeGrant } from './metadata.ts';
 import { invalidClient, invalidRequest } from './oauth-error.ts';
 
@@ -37,7 +37,7 @@ export function anonymousClient(): Middleware {
 const bearerOf = (ctx: Context) => /^Bearer +(\S+)$/i.exec(ctx.headers.authorization ?? '')?.[1];
 
 /** Some callers send the platform token as a bearer credential too: the same one is ignored, another is refused. */
-export function tolerateBearer(ctx: Context, parameter: string, form: Readonly<Form>): void {
+export function tolerateBearer(ctx: Context, parameter: string, form: Readonly<Form> | SingleForm): void {
   const bearer = bearerOf(ctx);
   if (bearer === undefined) return;
   if (bearer !== form[parameter]) throw invalidRequest(`the Authorization header and ${parameter} differ`);

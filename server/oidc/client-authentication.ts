@@ -3,7 +3,7 @@ import { verifyClientSecret } from '../domain/client-secret.ts';
 import { repeatsAuthorization } from '../http/authorization.ts';
 import type { Client, Clients } from '../storage/clients.ts';
 import { isBuiltIn } from './clients.ts';
-import { decodeFormText, type Form } from './form.ts';
+import { decodeFormText, type Form, type SingleForm } from './form.ts';
 import { invalidClient, invalidRequest } from './oauth-error.ts';
 
 /** What a request says of its client. Without a secret it only names one. */
@@ -21,7 +21,10 @@ export function refuseSecondAuthorization(request: IncomingMessage): void {
  * The client's credentials (RFC 6749 §2.3), undefined where there are none.
  * @throws OAuthError for what cannot be right (§5.2): such a request never counts as one without a client
  */
-export function readCredentials(headers: IncomingHttpHeaders, form: Readonly<Form>): Credentials | undefined {
+export function readCredentials(
+  headers: IncomingHttpHeaders,
+  form: Readonly<Form> | SingleForm,
+): Credentials | undefined {
   if (form.client_assertion !== undefined || form.client_assertion_type !== undefined) throw invalidClient();
   const id = form.client_id as string | undefined;
   const secret = form.client_secret as string | undefined;

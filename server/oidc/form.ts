@@ -4,6 +4,8 @@ import { BodyError, readBody } from '../http/body.ts';
 import { invalidRequest, OAuthError } from './oauth-error.ts';
 
 export type Form = Record<string, string | string[]>;
+/** A form in which every parameter comes once. */
+export type SingleForm = Readonly<Partial<Record<string, string>>>;
 
 const formType = 'application/x-www-form-urlencoded';
 // The library would read no more than 1,000, and leave the rest unchecked. No request needs a tenth of this.
@@ -56,9 +58,9 @@ export function refuseRepetition(form: Form, repeatable: readonly string[] = [])
   }
 }
 
-/** A form in which every parameter comes once. */
-export async function readSingleForm(ctx: Context): Promise<Readonly<Record<string, string | undefined>>> {
+/** The parameters of a request in which none may be repeated. */
+export async function readSingleForm(ctx: Context): Promise<SingleForm> {
   const form = await readForm(ctx);
   refuseRepetition(form);
-  return form as Record<string, string>;
+  return form as SingleForm;
 }

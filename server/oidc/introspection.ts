@@ -28,7 +28,7 @@ export function introspection(deps: IntrospectionDeps): Middleware {
   return async (ctx) => {
     const form = await readSingleForm(ctx);
     refuseSecondAuthorization(ctx.req);
-    const client = await authenticateClient(clients, readCredentials(ctx.headers, form as never));
+    const client = await authenticateClient(clients, readCredentials(ctx.headers, form));
     requireIntrospect(client);
     // RFC 7662 §2.1. `token_type_hint` is ignored, as it allows: there is one kind of token that can be active here.
     if (form.token === undefined) throw invalidRequest('token is missing');

@@ -27,8 +27,8 @@ export function revocation({ provider, clients, transaction, clock, ...stores }:
     const { token } = form;
     // RFC 7009 §2.1. `token_type_hint` is ignored, as it allows: the token itself shows what it is.
     if (token === undefined) throw invalidRequest('token is missing');
-    tolerateBearer(ctx, 'token', form as never);
-    const clientId = await identifyClient(clients, readCredentials(ctx.headers, form as never));
+    tolerateBearer(ctx, 'token', form);
+    const clientId = await identifyClient(clients, readCredentials(ctx.headers, form));
     // RFC 7009 §2.2.1: a JWT is verified offline. What revokes it is its platform token, or the user's sign-out.
     if (isJwt(token))
       throw new OAuthError(400, 'unsupported_token_type', 'access tokens end with what they were made from');

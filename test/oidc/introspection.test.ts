@@ -2,6 +2,7 @@ import {
   CompactEncrypt,
   createRemoteJWKSet,
   decodeJwt,
+  decodeProtectedHeader,
   exportJWK,
   generateKeyPair,
   jwtVerify,
@@ -425,4 +426,19 @@ it('is in the metadata', async () => {
     introspection_endpoint_auth_methods_supported: ['client_secret_basic', 'client_secret_post'],
     introspection_signing_alg_values_supported: ['ES256'],
   });
+});
+
+it('goes by the keys of the moment: an emergency rotation ends what the old ones signed', async () => {
+  const { token, jwt } = await exchanged();
+  expect(await answerOf(ask(jwt))).toMatchObject({ active: true });
+  const { kid } = await harness.keyRing.rotate({ emergency: true, record: async () => {} });
+  expect(await answerOf(ask(jwt))).toEqual({ active: false });
+  const fresh = (await (await exchange(harness.url, token)).json()) as { access_token: string };
+  const response = await post(
+    { token: fresh.access_token },
+    { ...basic(client.id, client.secret), accept: signed },
+  );
+  const text = await response.text();
+  expect(decodeProtectedHeader(text).kid).toBe(kid);
+  expect(decodeJwt(text).token_introspection).toMatchObject({ active: true });
 });

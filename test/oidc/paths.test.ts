@@ -48,7 +48,12 @@ it('answers every other route in one spelling only', async () => {
     await response.body?.cancel();
     return response.status;
   };
-  for (const { method, path, wanted } of [...admin, ...open]) {
+  const forms = ['/oauth/introspect', '/oauth/revoke', '/leaks/github'].map((path) => ({
+    method: 'POST',
+    path,
+    wanted: 400,
+  }));
+  for (const { method, path, wanted } of [...admin, ...open, ...forms]) {
     expect([method, path, await status(method, path)]).toEqual([method, path, wanted]);
     const capital = path.replace(/[a-z]/, (letter) => letter.toUpperCase());
     const encoded = path.replace(/[a-z]/, (letter) => `%${letter.charCodeAt(0).toString(16)}`);
@@ -70,6 +75,9 @@ it.each([
   ['PROPFIND', '/admin/tokens', 405],
   ['DELETE', '/health/live', 405],
   ['TRACE', '/oauth/token', 405],
+  ['TRACE', '/oauth/introspect', 405],
+  ['PROPFIND', '/oauth/revoke', 405],
+  ['TRACE', '/leaks/github', 405],
   ['TRACE', '/nothing', 404],
   ['PROPFIND', '/oauth/authorize/x', 404],
 ])('%s on %s is %d, not a fault of the server', async (method, path, wanted) => {
