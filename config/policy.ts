@@ -17,6 +17,8 @@ export const policy = Object.freeze({
   /** `Cache-Control: max-age` of the JWKS and of the metadata documents. */
   jwksMaxAge: 300,
   metadataMaxAge: 300,
+  /** The oldest copy of the JWKS that is reckoned with: jose and others keep it for ten minutes, whatever its max-age. */
+  jwksCopyAge: 600,
   /** Status lists: how long a verifier may go by its copy; with the two below at most 75 s after a revocation. */
   statusListTtl: 60,
   /** How long an instance, and then a cache before it, keeps a list. */

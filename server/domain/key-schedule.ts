@@ -3,8 +3,8 @@ import { DomainError } from './errors.ts';
 
 /** The times that a signing key's life is reckoned by, in seconds. */
 export interface KeyTimes {
-  /** `Cache-Control: max-age` of the JWKS: how old a verifier's copy may be. */
-  readonly jwksMaxAge: number;
+  /** How old a verifier's copy of the JWKS may be: its `max-age`, or what libraries go by that do not read it. */
+  readonly jwksCopyAge: number;
   /** How often an instance reads the keys: how late it may publish a new one. */
   readonly refreshInterval: number;
   /** How far apart the clocks of instances and verifiers may be. */
@@ -18,7 +18,7 @@ export interface KeyTimes {
 /** The product's own, with the rotation interval in days. */
 export function createKeyTimes(rotationDays: number): KeyTimes {
   return {
-    jwksMaxAge: policy.jwksMaxAge,
+    jwksCopyAge: policy.jwksCopyAge,
     refreshInterval: policy.keyRefreshInterval,
     clockSkew: policy.clockSkew,
     accessTokenLifetime: policy.accessTokenLifetime,
@@ -38,11 +38,11 @@ export type KeyState = 'next' | 'current' | 'previous';
 
 /** From publication to the first signature: by then every instance serves the key, and no verifier has an older copy. */
 export const publicationLead = (times: KeyTimes): number =>
-  times.jwksMaxAge + times.refreshInterval + times.clockSkew;
+  times.jwksCopyAge + times.refreshInterval + times.clockSkew;
 
 /** From the successor's first signature to leaving: by then the last token that this key signed has ended everywhere. */
 export const retirementDelay = (times: KeyTimes): number =>
-  times.accessTokenLifetime + times.jwksMaxAge + times.clockSkew;
+  times.accessTokenLifetime + times.jwksCopyAge + times.clockSkew;
 
 export interface KeySchedule<K extends ScheduledKey> {
   /** Signs. Undefined where no key is active. */

@@ -13,7 +13,7 @@ let harness: Harness;
 let machine: string;
 beforeEach(async () => {
   // A lead of one second, so that a rotation can be watched.
-  harness = await createHarness({ keyTimes: { jwksMaxAge: 0.5, refreshInterval: 0.25, clockSkew: 0.25 } });
+  harness = await createHarness({ keyTimes: { jwksCopyAge: 0.5, refreshInterval: 0.25, clockSkew: 0.25 } });
   machine = await harness.build.machineJwt();
 });
 afterEach(() => harness.close());
