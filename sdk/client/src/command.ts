@@ -45,7 +45,9 @@ async function main(args: readonly string[]): Promise<number> {
     }
     const platformToken = await readPlatformToken();
     const { issuer, scope, maxWaitMs } = options;
-    const settings = usage(() => readOptions({ issuer, scope, maxWaitMs, platformToken }));
+    // A request that goes on would keep the process after its last word.
+    const requestTimeoutMs = Math.min(10_000, maxWaitMs);
+    const settings = usage(() => readOptions({ issuer, scope, maxWaitMs, requestTimeoutMs, platformToken }));
     const grant = await createKeeper(settings).get();
     process.stdout.write(`${options.format(grant)}\n`);
     return exitCodes.exchanged;
