@@ -3,7 +3,7 @@ const floor = (name, from, allowed) => ({
   name,
   severity: 'error',
   from: { path: from },
-  to: { path: '^(config|server|dashboard|migrations|seeds|test|bench)/', pathNot: allowed },
+  to: { path: '^(config|server|dashboard|migrations|seeds|sdk|test|bench)/', pathNot: allowed },
 });
 
 export default {
@@ -32,6 +32,14 @@ export default {
     ),
     floor('dashboard-ui-knows-no-view', '^dashboard/src/ui/', '^dashboard/src/(ui|texts|api)/'),
     floor('dashboard-tokens-know-no-shell', '^dashboard/src/tokens/', '^dashboard/src/(?!shell/)'),
+    // What product teams install knows the server by the RFCs alone, and runs where there is no Node.js.
+    floor('verifier-is-alone', '^sdk/verifier/src/', '^sdk/verifier/src/'),
+    {
+      name: 'verifier-is-web-standard',
+      severity: 'error',
+      from: { path: '^sdk/verifier/src/' },
+      to: { pathNot: '^sdk/verifier/src/|node_modules/jose/' },
+    },
     {
       name: 'domain-has-no-frameworks',
       severity: 'error',
@@ -62,6 +70,7 @@ export default {
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
     doNotFollow: { path: 'node_modules' },
+    exclude: { path: '^sdk/[^/]+/dist/' },
     enhancedResolveOptions: {
       exportsFields: ['exports'],
       conditionNames: ['import', 'node', 'default', 'types'],
