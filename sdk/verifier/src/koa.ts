@@ -6,7 +6,7 @@ import type { Verifier, VerifyOptions } from './verifier.ts';
 export interface KoaContext {
   readonly req: {
     readonly rawHeaders?: readonly string[];
-    readonly headers: { readonly authorization?: string };
+    readonly headers: { readonly authorization?: string | undefined };
   };
   // biome-ignore lint/suspicious/noExplicitAny: as Koa has it
   readonly state: any;
