@@ -11,7 +11,10 @@ export function toResponse({ status, headers, body }: VerificationError): Respon
  * A handler of Fetch requests (Deno, Bun, Cloudflare, Hono, Next.js …) behind an access token: it is given the claims after the
  * request, then whatever else the platform hands over.
  */
-export function requireAccessToken<R extends { readonly headers: Headers }, Rest extends unknown[]>(
+export function requireAccessToken<
+  R extends { readonly headers: Headers } = Request,
+  Rest extends unknown[] = [],
+>(
   verifier: Verifier,
   handler: (request: R, claims: AccessTokenClaims, ...rest: Rest) => Response | Promise<Response>,
   options?: VerifyOptions,
