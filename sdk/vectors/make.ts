@@ -243,6 +243,12 @@ bad(
   signJws(header, `{"\\u0061ud":"https://api.example.com/other",${JSON.stringify(claims).slice(1)}`, es256),
 );
 
+bad(
+  'JSON of a depth of 2,000',
+  'json',
+  signJws(header, `{"a":${'['.repeat(2_000)}${']'.repeat(2_000)}}`, es256),
+);
+
 // Header
 for (const typ of ['JWT', 'statuslist+jwt', 'id_token', ''])
   bad(`typ ${typ || 'empty'}`, 'typ', token({}, { typ }));

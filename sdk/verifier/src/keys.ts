@@ -3,6 +3,7 @@ import { invalidToken, type Refusal, unavailable } from './errors.ts';
 import {
   createRemoteDocument,
   DocumentUnavailable,
+  isCloudflareWorker,
   type RemoteDocument,
   type RemoteDocumentOptions,
   readFreshness,
@@ -80,7 +81,9 @@ export function createKeySource({ maxStale, cooldown, ...document }: KeySourceOp
   async function findUnknown(): Promise<Keys> {
     if (clock() - unknownAskedAt >= cooldown * 1000) {
       unknownAskedAt = clock();
-      asking = keySet.refresh().finally(() => {
+      const asked = keySet.refresh();
+      if (isCloudflareWorker()) return asked.catch((error) => Promise.reject(noKeys(error)));
+      asking = asked.finally(() => {
         asking = undefined;
       });
     }

@@ -131,7 +131,10 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
   }
 
   function refreshInBackground(): void {
-    if (clock() >= pausedUntil) refresh().catch(() => {});
+    if (clock() < pausedUntil || flight) return;
+    // Once a second at most: what runs behind an answer may be cut off with it, and is in no flight then.
+    if (copy) copy = { ...copy, refreshAt: clock() + firstPause };
+    refresh().catch(() => {});
   }
 
   async function get(): Promise<T> {
@@ -203,4 +206,5 @@ export async function readBytes(
   return bytes;
 }
 
-const isCloudflareWorker = (): boolean => globalThis.navigator?.userAgent === 'Cloudflare-Workers';
+/** Where a promise of one request is nothing that another may wait for. */
+export const isCloudflareWorker = (): boolean => globalThis.navigator?.userAgent === 'Cloudflare-Workers';

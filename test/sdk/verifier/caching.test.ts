@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { VerificationError } from '../../../sdk/verifier/src/index.ts';
 import { createIssuer, type Issuer, issuer } from './issuer.ts';
 
@@ -343,6 +343,41 @@ describe('status lists', () => {
       'accepted',
     );
     expect(remote.count('status-lists')).toBe(0);
+  });
+});
+
+describe('on Cloudflare Workers, where requests must not wait for each other', () => {
+  beforeEach(() => vi.stubGlobal('navigator', { userAgent: 'Cloudflare-Workers' }));
+  afterEach(() => vi.unstubAllGlobals());
+
+  it('each of the first ones asks for itself, and none of those after them', async () => {
+    const verifier = remote.verifier();
+    const jwt = await remote.token();
+    await Promise.all(Array.from({ length: 10 }, () => verifier.verify(jwt)));
+    expect(remote.count('jwks')).toBe(10);
+    await Promise.all(Array.from({ length: 10 }, () => verifier.verify(jwt)));
+    expect(remote.count('jwks')).toBe(10);
+  });
+
+  it('the background asks once a second, though its requests are cut off', async () => {
+    const verifier = remote.verifier({ statusLists: 'ignore' });
+    const jwt = await remote.token();
+    await verifier.verify(jwt);
+    remote.pass(230);
+    remote.state.away = 'hangs';
+    for (let i = 0; i < 50; i += 1) await verifier.verify(jwt);
+    expect(remote.count('jwks')).toBe(2);
+    remote.pass(1);
+    await verifier.verify(jwt);
+    expect(remote.count('jwks')).toBe(3);
+  });
+
+  it('an unknown kid is asked for once in the cool-down', async () => {
+    const verifier = remote.verifier({ statusLists: 'ignore' });
+    await verifier.verify(await remote.token());
+    const stranger = await remote.token({}, await remote.rotate('stranger', { published: false }));
+    await Promise.all(Array.from({ length: 10 }, () => ruleOf(verifier.verify(stranger))));
+    expect(remote.count('jwks')).toBe(2);
   });
 });
 
