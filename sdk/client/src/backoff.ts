@@ -2,7 +2,7 @@
 export const backoff = Object.freeze({
   /** The first pause is up to so long, and each later one up to twice the one before. */
   base: 500,
-  ceiling: 20_000,
+  ceiling: 10_000,
   /** No pause is shorter, so that chance alone cannot make a burst. */
   floor: 100,
   /** What a `Retry-After` may ask for: a mistyped one must not silence a client for a day. */

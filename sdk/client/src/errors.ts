@@ -78,6 +78,9 @@ function partsOf(error: unknown): { name: string; message: string; code: string 
 }
 
 function scrub(text: string, secret?: string): string {
-  const known = secret ? text.replaceAll(secret, '…').replaceAll(encodeURIComponent(secret), '…') : text;
+  const forms = secret
+    ? [secret, encodeURIComponent(secret), new URLSearchParams([['', secret]]).toString().slice(1)]
+    : [];
+  const known = forms.reduce((rest, form) => rest.replaceAll(form, '…'), text);
   return known.replace(platformTokens, '…').replace(jwts, '…').slice(0, 500);
 }

@@ -52,8 +52,6 @@ async function ask(settings: Settings, platformToken: string, signal: AbortSigna
     body: form.toString(),
     // Whoever can answer with a 307 would be sent the secret.
     redirect: 'manual',
-    cache: 'no-store',
-    credentials: 'omit',
     signal,
   });
   const outcome = await judge(response, platformToken);

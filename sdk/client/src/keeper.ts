@@ -163,7 +163,8 @@ export function createKeeper(settings: Settings): Keeper {
   ): Promise<Outcome> {
     const done = new AbortController();
     const late = clock.sleep(Math.max(0, deadline - clock.now()), done.signal).then(() => {
-      throw new TemporaryError(new Error('the token endpoint has not answered yet'), 0);
+      const cause = failures > 0 ? lastFault : new Error('the token endpoint has not answered yet');
+      throw new TemporaryError(cause, 0);
     });
     try {
       return await abortable(Promise.race([attempted, late]), signal);

@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { afterEach, describe, expect, it } from 'vitest';
 import { createTokenSource, type TemporaryError } from '../../../sdk/client/src/index.ts';
@@ -136,7 +135,8 @@ describe('an answer that is not the server’s is a passing fault', () => {
     let closed: Promise<unknown> = Promise.resolve();
     const began = performance.now();
     const { cause } = await attempt((request, response) => {
-      closed = once(request.socket, 'close');
+      // Reset or closed, as it happens.
+      closed = new Promise((resolve) => request.socket.once('close', resolve));
       handler(request, response);
     }, 300);
     expect((cause as Error).message).toBe('no complete answer within 300 ms');

@@ -88,6 +88,17 @@ describe('the platform token is nowhere', () => {
     expectNothingIn(source);
   });
 
+  it('in the error of a request, encoded as it was sent', async () => {
+    const strange = 'a secret/of+another & kind';
+    const forms = [strange, encodeURIComponent(strange), 'a+secret%2Fof%2Banother+%26+kind'];
+    for (const form of forms) {
+      const failing = from(() => Promise.reject(new Error(`could not send subject_token=${form}`)), strange);
+      const error = await failing.getAccessToken().catch((caught) => caught);
+      expect(error.message).toContain('could not send subject_token=…');
+      for (const known of forms) expect(printed(error)).not.toContain(known);
+    }
+  });
+
   it('in the error of a callback that knows it', async () => {
     const failing = from(granted(14_400), () =>
       Promise.reject(new Error(`found ${secret}, and may not use it`)),
