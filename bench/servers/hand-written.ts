@@ -11,6 +11,7 @@ import { runCandidate } from './candidate.ts';
  */
 const { DATABASE_URL, POOL_SIZE, ISSUER } = process.env;
 const lifetime = 14_400;
+const listSize = 131_072;
 const kid = 'hand-written';
 const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
 const jwks = JSON.stringify({
@@ -22,7 +23,8 @@ const pool = new pg.Pool({ connectionString: String(DATABASE_URL), max: Number(P
 // The statement of server/storage/platform-tokens.ts: the same question, so that the database costs both the same.
 const lookup = {
   name: 'platform-token-by-digest',
-  text: `SELECT t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes, t.expires_at, t.revoked_at,
+  text: `SELECT t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes, t.status_index, t.expires_at,
+      t.revoked_at,
       (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
     JOIN users u ON u.id = t.user_id
@@ -57,6 +59,7 @@ async function exchange(token: string): Promise<string | undefined> {
   if (!row?.active || row.revoked_at || row.expires_at <= new Date()) return undefined;
   const iat = Math.floor(Date.now() / 1000);
   const scope = row.scopes.join(' ');
+  const index = Number(row.status_index);
   const payload = encode({
     jti: randomUUID(),
     sub: row.user_id,
@@ -68,6 +71,12 @@ async function exchange(token: string): Promise<string | undefined> {
     aud: row.audience,
     org_id: row.organization_id,
     token_id: row.id,
+    status: {
+      status_list: {
+        idx: index % listSize,
+        uri: `${ISSUER}/oauth/status-lists/${Math.floor(index / listSize)}`,
+      },
+    },
   });
   const input = `${protectedHeader}.${payload}`;
   const signature = sign('sha256', Buffer.from(input), { key: privateKey, dsaEncoding: 'ieee-p1363' });
