@@ -1,4 +1,5 @@
 import Koa, { type Middleware } from 'koa';
+import compose from 'koa-compose';
 import mount from 'koa-mount';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
@@ -100,14 +101,13 @@ export function createApp(deps: AppDeps): Koa {
 
   const mounted = new Koa();
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
+  const library = providerMiddleware(provider);
   const endpoint = (path: string, ...middleware: Middleware[]) => {
-    for (const one of [formEndpoint(path, { issuer, onUnexpected }), ...middleware])
-      mounted.use(at(path, one));
+    mounted.use(at(path, compose([formEndpoint(path, { issuer, onUnexpected }), ...middleware])));
   };
-  endpoint('/oauth/token', tokenEndpoint(), anonymousClient());
+  endpoint('/oauth/token', tokenEndpoint(), anonymousClient(), library);
   endpoint('/oauth/introspect', introspection({ ...stores, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, provider, transaction, clock }));
-  const library = providerMiddleware(provider);
   mounted.use(refuseRepeatedAuthorization);
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
@@ -150,7 +150,7 @@ function createKoa(issuer: URL, trustProxy: boolean): Koa {
 }
 
 // The library also answers other spellings (a trailing slash, capitals), past the checks that stand before these.
-const providerPaths = /^\/oauth\/(token|authorize(\/[\w-]+)?|logout(\/(confirm|success))?)$/;
+const providerPaths = /^\/oauth\/(authorize(\/[\w-]+)?|logout(\/(confirm|success))?)$/;
 
 /** The client went away, or sent what is no HTTP (Node's HPE_ codes). */
 function isConnectionError(error: unknown): boolean {
