@@ -40,8 +40,11 @@ interface Built {
 export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusListDeps): Router {
   const lists = new Map<number, Built>();
   const building = new Map<number, Promise<Built | undefined>>();
-  /** No list of a higher number was there when this was found out. */
-  let none: { readonly from: number; readonly until: number } | undefined;
+  /**
+   * How many lists had tokens when the database was last asked. One more is there, empty: the first token in it must not
+   * meet verifiers who were told that there is none. Of further ones the database need not be asked again so soon.
+   */
+  let known = { count: Number.POSITIVE_INFINITY, until: 0 };
   const router = createRouter();
 
   async function sign(list: number, bits: Buffer, now: number): Promise<Document> {
@@ -60,11 +63,9 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
   async function build(list: number): Promise<Built | undefined> {
     const now = clock().getTime();
     const first = list * statusListSize;
-    const invalid = await statusLists.findInvalid(first, first + statusListSize - 1);
-    if (!invalid) {
-      none = { from: Math.min(list, none?.from ?? list), until: now + policy.statusListMaxAge * 1000 };
-      return undefined;
-    }
+    const { highest, invalid } = await statusLists.read(first, first + statusListSize - 1);
+    known = { count: Math.floor(highest / statusListSize) + 1, until: now + policy.statusListMaxAge * 1000 };
+    if (list > known.count) return undefined;
     const bits = createStatusBits(invalid);
     const bitsDigest = createHash('sha256').update(bits).digest('base64url');
     const kid = keySet().publicJwks[0]?.kid;
@@ -98,7 +99,7 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
     const now = clock().getTime();
     const present = lists.get(list);
     if (present && now - present.readAt < policy.statusListMaxAge * 1000) return present;
-    if (none && now < none.until && list >= none.from && !present) return undefined;
+    if (!present && list > known.count && now < known.until) return undefined;
     if (!present) return buildOnce(list);
     try {
       return await buildOnce(list);

@@ -44,7 +44,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     rateLimits: createRateLimits(knex),
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
-    statusLists: createStatusLists(database),
+    statusLists: createStatusLists(knex),
     usage: createUsageRecorder({ knex, auditEvents, onError: onUsageError }),
     users: createUsers(knex),
   };

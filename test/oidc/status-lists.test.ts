@@ -64,7 +64,7 @@ describe('GET /oauth/status-lists/{n}', () => {
     ).toBe(304);
   });
 
-  it.each(['1', '999999999', '-1', '01', '1e1', 'x', '0x0', '9999999999999999999999'])(
+  it.each(['2', '999999999', '-1', '01', '1e1', 'x', '0x0', '9999999999999999999999'])(
     'has no list %s',
     async (list) => {
       const response = await fetchList(list);
@@ -73,14 +73,35 @@ describe('GET /oauth/status-lists/{n}', () => {
     },
   );
 
-  it('has the second list once there is a token in it', async () => {
+  it('has the list that the next token may be the first in, and no more, whoever asks for others meanwhile', async () => {
     const { id } = await harness.build.platformToken();
+    expect((await fetchList(1)).status).toBe(200);
+    expect((await fetchList(2)).status).toBe(404);
     await harness.database
       .knex('platform_tokens')
       .where({ id })
       .update({ status_index: statusListSize + 5 });
-    await expect.poll(async () => (await fetchList(1)).status).toBe(200);
+    const second = async () => {
+      await fetchList(999_999_999);
+      return (await fetchList(2)).status;
+    };
+    await expect.poll(second).toBe(200);
     await harness.database.knex('platform_tokens').where({ id }).delete();
+  });
+
+  it('asks the database once for any number of lists that are not there', async () => {
+    let queries = 0;
+    const count = ({ sql }: { sql: string }) => {
+      if (sql.includes('AS invalid')) queries += 1;
+    };
+    harness.database.knex.on('query', count);
+    try {
+      // Downwards, so that none is beyond one that was missing before.
+      for (let list = 5_000; list > 4_800; list -= 1) expect((await fetchList(list)).status).toBe(404);
+    } finally {
+      harness.database.knex.off('query', count);
+    }
+    expect(queries).toBeLessThan(5);
   });
 });
 

@@ -115,6 +115,7 @@ describe('none reads all of platform_tokens:', () => {
           ),
         ),
     ],
+    ['a status list', () => stores.statusLists.read(131_072, 262_143)],
     [
       'what expires',
       () =>
