@@ -179,7 +179,11 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
     await openSigningKeys(keys, sealer);
     const latest = keys.findLast(({ retiresAt }) => !retiresAt);
     if (latest?.alg === alg) return keys;
-    await succeed(keys, planSuccession(times, now), transaction);
+    // A rotation may be waiting: the new key follows it, so that each key has its successor.
+    const earliest = planSuccession(times, now).activatesAt;
+    const afterLatest = new Date((latest?.activatesAt.getTime() ?? 0) + 1_000);
+    const activatesAt = afterLatest > earliest ? afterLatest : earliest;
+    await succeed(keys, planSuccession(times, now, activatesAt), transaction);
     return signingKeys.list(transaction);
   });
   await take(first);

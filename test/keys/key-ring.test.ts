@@ -246,6 +246,20 @@ describe('another SIGNING_ALG', () => {
     expect(former.keySet().alg).toBe('RS256');
   });
 
+  it('comes after a rotation that is waiting already, however far away', async () => {
+    const former = await open();
+    const waiting = await former.rotate({ activatesAt: new Date(now.getTime() + 7 * 86_400_000), record });
+    const ring = await open({ alg: 'RS256' });
+    pass(7 * 86_400);
+    expect(kids(ring)[0]).toBe(waiting.kid);
+    expect(ring.keySet()).toMatchObject({ alg: 'ES256' });
+    pass(1);
+    expect(ring.keySet()).toMatchObject({ alg: 'RS256' });
+    // What the one before it signed is good for as long as it lives.
+    pass(15_059);
+    expect(kids(ring)).toContain(waiting.kid);
+  });
+
   it('without any overlap is an emergency rotation', async () => {
     await open();
     const ring = await open({ alg: 'EdDSA' });
