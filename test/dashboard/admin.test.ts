@@ -190,6 +190,21 @@ describeInBrowser("an organization's admin", () => {
     await page.getByText('You don’t have access').waitFor();
   });
 
+  it('reaches the last of many organizations', async () => {
+    for (let n = 0; n < 60; n += 1) {
+      const { id } = await stage.harness.build.organization(`Organization ${String(n).padStart(2, '0')}`);
+      await stage.harness.stores.memberships.put(id, member.id, 'member', new Date());
+    }
+    const page = await stage.openAs(member);
+    await page.getByRole('button', { name: /^Organization: / }).click();
+    const menu = page.getByRole('menu');
+    const { height = 0 } = (await menu.boundingBox()) ?? {};
+    expect(height).toBeLessThan(900);
+    expect(await menu.evaluate((element) => element.scrollHeight > element.clientHeight)).toBe(true);
+    await page.getByRole('menuitemradio', { name: 'Organization 59' }).click();
+    await page.getByRole('button', { name: 'Organization: Organization 59. Switch' }).waitFor();
+  });
+
   it('is nobody special to the page alone: a member gets nothing by its address', async () => {
     const { id } = await give(admin, 'secret project');
     const page = await stage.openAs(member);

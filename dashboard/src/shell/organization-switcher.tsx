@@ -23,7 +23,7 @@ export function OrganizationSwitcher() {
           {name}
         </Button>
       </Menu.Target>
-      <Menu.Dropdown mah="60vh" className="scrolls">
+      <Menu.Dropdown mah="60vh" className={classes.scrolls}>
         <Menu.Label>{texts.organization}</Menu.Label>
         <Menu.RadioGroup value={membership?.organization.id ?? null} onChange={switchTo}>
           <fieldset className={classes.choice} aria-label={texts.organization}>

@@ -20,7 +20,7 @@ export function UserMenu() {
   return (
     <Menu position="bottom-end" width={260}>
       <Menu.Target>
-        <UnstyledButton aria-label={texts.userMenu(me.name)} className="round">
+        <UnstyledButton aria-label={texts.userMenu(me.name)} className={classes.round}>
           <Avatar name={me.name} alt="" color="brand" variant="filled" />
         </UnstyledButton>
       </Menu.Target>
