@@ -7,6 +7,7 @@ import { demonstration, seed } from '../seeds/demonstration.ts';
 import { createClientSecret, digestClientSecret } from './domain/client-secret.ts';
 import { hashPassword } from './domain/password.ts';
 import { createPlatformToken } from './domain/platform-token.ts';
+import { systemEvent } from './storage/audit-events.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
 
@@ -101,21 +102,7 @@ async function createDemonstration(
     transaction,
   );
   await stores.auditEvents.insert(
-    [
-      {
-        id: uuidv7(),
-        at: createdAt,
-        action: 'token.created',
-        actor: { type: 'system', id: 'first-start' },
-        organizationId,
-        tokenId,
-        targetId: null,
-        ip: null,
-        userAgent: null,
-        requestId: null,
-        reason: null,
-      },
-    ],
+    [systemEvent('first-start', { at: createdAt, action: 'token.created', organizationId, tokenId })],
     transaction,
   );
   return [

@@ -9,7 +9,6 @@ import type { AddressInfo } from 'node:net';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { demonstration as seeds } from '../seeds/demonstration.ts';
@@ -21,7 +20,7 @@ import { createKeyRing } from './keys/key-ring.ts';
 import { watchKeys } from './keys/key-watch.ts';
 import { createSealer } from './keys/sealing.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
-import type { AuditEvent } from './storage/audit-events.ts';
+import { systemEvent } from './storage/audit-events.ts';
 import { createDatabase, type Database, verifyUsable } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
@@ -98,7 +97,10 @@ export async function startServer(
       keyRing,
       refreshInterval: policy.keyRefreshInterval,
       listen: (onChange) => listenTo({ connectionString, channel: signingKeysChannel }, onChange),
-      record: (key, transaction) => auditEvents.insert([rotationEvent(key.kid, clock())], transaction),
+      record: ({ kid }, transaction) => {
+        const rotated = { at: clock(), action: 'signing_key.rotated', targetId: kid };
+        return auditEvents.insert([systemEvent('key-rotation', rotated)], transaction);
+      },
       onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
     });
     let stopping = false;
@@ -138,22 +140,6 @@ export async function startServer(
     await release();
     throw error;
   }
-}
-
-function rotationEvent(kid: string, at: Date): AuditEvent {
-  return {
-    id: uuidv7(),
-    at,
-    action: 'signing_key.rotated',
-    actor: { type: 'system', id: 'key-rotation' },
-    organizationId: null,
-    tokenId: null,
-    targetId: kid,
-    ip: null,
-    userAgent: null,
-    requestId: null,
-    reason: null,
-  };
 }
 
 async function readDashboard(): Promise<Dashboard> {

@@ -102,7 +102,10 @@ export const tokenSchema = z
     last_used_at: time.nullable(),
     last_used_ip: z.string().nullable(),
     revoked_at: time.nullable(),
-    revoked_by: z.string().nullable().meta({ description: 'id of the user or client' }),
+    revoked_by: z.string().nullable().meta({
+      description:
+        'id of the user or client; of the token itself where it was presented for revocation; or of the part of the server that did it',
+    }),
   })
   .meta({ id: 'Token' });
 export const createdTokenSchema = tokenSchema

@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { v7 as uuidv7 } from 'uuid';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
 import type { Visibility } from './platform-tokens.ts';
@@ -17,6 +18,26 @@ export interface AuditEvent {
   readonly userAgent: string | null;
   readonly requestId: string | null;
   readonly reason: string | null;
+}
+
+/** An event of what the server did by itself, in no request. @param actor the part of it that did */
+export function systemEvent(
+  actor: string,
+  event: Pick<AuditEvent, 'at' | 'action'> &
+    Partial<Pick<AuditEvent, 'organizationId' | 'tokenId' | 'targetId'>>,
+): AuditEvent {
+  return {
+    id: uuidv7(),
+    actor: { type: 'system', id: actor },
+    organizationId: null,
+    tokenId: null,
+    targetId: null,
+    ip: null,
+    userAgent: null,
+    requestId: null,
+    reason: null,
+    ...event,
+  };
 }
 
 export interface AuditFilter {

@@ -496,7 +496,7 @@ export interface components {
              */
             organization_id: string;
             revoked_at: string | null;
-            /** @description id of the user or client */
+            /** @description id of the user or client; of the token itself where it was presented for revocation; or of the part of the server that did it */
             revoked_by: string | null;
             /** @description space-separated scopes */
             scope: string;
@@ -662,7 +662,7 @@ export interface components {
              */
             organization_id: string;
             revoked_at: string | null;
-            /** @description id of the user or client */
+            /** @description id of the user or client; of the token itself where it was presented for revocation; or of the part of the server that did it */
             revoked_by: string | null;
             /** @description space-separated scopes */
             scope: string;
