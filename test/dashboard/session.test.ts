@@ -245,6 +245,20 @@ describeInBrowser('the session of the dashboard', () => {
     await heading(page).waitFor();
   });
 
+  it('signs out of a page that was left alone while the keys were replaced', async () => {
+    const page = await stage.open();
+    await page.clock.install();
+    await page.goto('/dashboard');
+    await signIn(page, user);
+    await heading(page).waitFor();
+    await page.clock.fastForward('15:00');
+    await stage.harness.keyRing.rotate({ emergency: true, record: async () => {} });
+    await page.getByRole('button', { name: /User menu/ }).click();
+    await page.getByRole('menuitem', { name: 'Sign out' }).click();
+    await page.getByText('You are signed out').waitFor();
+    expect((await page.context().cookies()).filter(({ name }) => name.startsWith('pt_session'))).toEqual([]);
+  });
+
   it('puts a deactivated user out at once', async () => {
     const page = await stage.openAs(user);
     await stage.harness.stores.users.update(user.id, { status: 'inactive', signedOutAt: new Date() });

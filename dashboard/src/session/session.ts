@@ -29,7 +29,7 @@ export interface Session {
   signIn(): Promise<void>;
   /** In a window of its own, to be called by a click; the page stays as it is. @returns false where it was blocked */
   signInByWindow(): Promise<boolean>;
-  signOut(): void;
+  signOut(): Promise<void>;
   /** A valid access token of the user of this page. Waits while the session has ended. @throws AuthorizationFailed */
   accessToken(): Promise<string>;
   /** One in place of `refused`, which the API did not take. @throws AuthorizationFailed */
@@ -130,9 +130,11 @@ export function createSession(): Session {
     return renewal;
   }
 
+  const isFresh = () => tokens !== undefined && tokens.expiresAt - performance.now() > renewEarlyMs;
+
   async function accessToken(): Promise<string> {
     if (state === 'signed-out') return never();
-    if (tokens && tokens.expiresAt - performance.now() > renewEarlyMs) return tokens.accessToken;
+    if (tokens && isFresh()) return tokens.accessToken;
     return renewOnce();
   }
 
@@ -244,8 +246,10 @@ export function createSession(): Session {
       opened.focus();
       return true;
     },
-    signOut() {
-      location.assign(signOutUrl(idToken));
+    async signOut() {
+      // A page that was left alone may hold an ID token of a key that is gone, which the server would refuse.
+      if (!isFresh()) await renewSilently().then(take, () => {});
+      location.assign(signOutUrl(isFresh() ? idToken : undefined));
     },
     accessToken,
     async accessTokenAfter(refused) {

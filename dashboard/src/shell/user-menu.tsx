@@ -59,7 +59,7 @@ export function UserMenu() {
           </fieldset>
         </Menu.RadioGroup>
         <Menu.Divider />
-        <Menu.Item onClick={() => session.signOut()}>{texts.signOut}</Menu.Item>
+        <Menu.Item onClick={() => void session.signOut()}>{texts.signOut}</Menu.Item>
       </Menu.Dropdown>
     </Menu>
   );
