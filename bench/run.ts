@@ -14,6 +14,7 @@ import {
   startCandidate,
   startDatabase,
 } from './stage.ts';
+import { median, table } from './statistics.ts';
 
 /** The token exchange of our server against a hand-written one, in one alternating run. See docs/performance.md. */
 
@@ -250,33 +251,18 @@ function print({ ratios, servers, conditions, productRssMaxMb, throughputMet, rs
     server.p99Ms.toFixed(2),
     String(server.rssMaxMb),
   ]);
-  const widths = columns.map((column, index) =>
-    Math.max(column.length, ...rows.map((row) => String(row[index]).length)),
-  );
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((cell, index) => (index ? cell.padStart(widths[index] ?? 0) : cell.padEnd(widths[index] ?? 0)))
-      .join('  ');
   return [
     '',
     `throughput, product / hand-written  ${ratios.throughput.toFixed(2)}  (target at least ${targets.throughputRatio}: ${verdict(throughputMet)}; rounds ${ratios.throughputLowestRound} to ${ratios.throughputHighestRound})`,
     `CPU a request, product / hand-written  ${ratios.cpuPerRequest.toFixed(2)}`,
     `product RSS max  ${productRssMaxMb} MB  (target under ${targets.rssMb}: ${verdict(rssMet)})`,
     '',
-    line(columns),
-    ...rows.map(line),
+    table(columns, rows),
     '',
     `Medians of ${conditions.rounds} alternating rounds of ${conditions.seconds} s, ${conditions.connections} connections, ${conditions.tokens} platform tokens, look-up pool of ${conditions.poolSize}.`,
     `Node ${conditions.node}, PostgreSQL ${conditions.postgres}, ${conditions.cores} cores (${conditions.cpu}); load and database on the same cores (load: ${servers.map(({ loadCpuMsPerRequest }) => loadCpuMsPerRequest.toFixed(3)).join(', ')} CPU ms/request).`,
     '',
   ].join('\n');
-}
-
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  const middle = sorted.length >> 1;
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
 const round = (value: number, digits: number) => Number(value.toFixed(digits));
