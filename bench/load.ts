@@ -8,11 +8,14 @@ export interface LoadOptions {
   /** Load that is not counted, before the counted part. */
   readonly rampMs: number;
   readonly durationMs: number;
+  /** Requests a second; without it, as many as the connections allow with one in flight on each. */
+  readonly rate?: number | undefined;
 }
 
 export interface LoadResult {
   /** Answers a second in the counted part. */
   readonly rate: number;
+  /** In ms. At a fixed rate from when the request was due, so that waiting for a free connection counts. */
   readonly p50: number;
   readonly p99: number;
   /** All answers, those of the ramp too. */
@@ -20,75 +23,135 @@ export interface LoadResult {
 }
 
 /**
- * As many keep-alive connections, each with one request in flight (a closed loop). On plain sockets, because a
- * client of node:http costs more CPU than the servers measured, and takes it from them where cores are few.
+ * Keep-alive connections with at most one request in flight on each. On plain sockets, because a client of node:http
+ * costs more CPU than the servers measured, and takes it from them where cores are few.
  * @throws where an answer is not a 200 with an access token, or a connection ends
  */
 export async function drive(options: LoadOptions): Promise<LoadResult> {
+  const { requests, durationMs, rate } = options;
+  const connections = await Promise.all(
+    Array.from({ length: options.connections }, () => open(options.port)),
+  );
   const begin = performance.now() + options.rampMs;
-  const end = begin + options.durationMs;
+  const end = begin + durationMs;
   const latencies: number[] = [];
   let answers = 0;
   let next = 0;
-  const source = {
-    take: () => options.requests[next++ % options.requests.length] as Buffer,
-    /** @returns whether to go on */
-    done(sent: number): boolean {
-      const now = performance.now();
-      answers += 1;
-      if (now >= begin && now < end) latencies.push(now - sent);
-      return now < end;
-    },
-  };
-  const sockets = Array.from({ length: options.connections }, () => {
-    const socket = connect(options.port, '127.0.0.1').setNoDelay(true);
-    return { socket, finished: loop(socket, source) };
-  });
+  /** @param due when it should have left, in ms of `performance.now()` */
+  async function request(connection: Connection, due: number): Promise<void> {
+    await connection.request(requests[next++ % requests.length] as Buffer);
+    const now = performance.now();
+    answers += 1;
+    if (now >= begin && now < end) latencies.push(now - due);
+  }
   try {
-    await Promise.all(sockets.map(({ finished }) => finished));
+    if (rate === undefined) await Promise.all(connections.map((one) => saturate(one, request, end)));
+    else await pace(connections, request, rate, end);
   } finally {
-    for (const { socket } of sockets) socket.destroy();
+    for (const { close } of connections) close();
   }
   const sorted = Float64Array.from(latencies).sort();
   const quantile = (q: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? 0;
   return {
-    rate: (latencies.length * 1000) / options.durationMs,
+    rate: (latencies.length * 1000) / durationMs,
     p50: quantile(0.5),
     p99: quantile(0.99),
     answers,
   };
 }
 
-interface Source {
-  take(): Buffer;
-  done(sent: number): boolean;
+type Request = (connection: Connection, due: number) => Promise<void>;
+
+async function saturate(connection: Connection, request: Request, end: number): Promise<void> {
+  for (let now = performance.now(); now < end; now = performance.now()) await request(connection, now);
 }
 
-function loop(socket: Socket, source: Source): Promise<void> {
+/** What is due leaves at the next tick of a millisecond; what finds no free connection waits, and its waiting counts. */
+function pace(
+  connections: readonly Connection[],
+  request: Request,
+  rate: number,
+  end: number,
+): Promise<unknown> {
+  const free = [...connections];
+  const due: number[] = [];
+  const start = performance.now();
+  let released = 0;
   return new Promise((resolve, reject) => {
-    let sent = 0;
-    let received = '';
-    const send = () => {
-      received = '';
-      sent = performance.now();
-      socket.write(source.take());
+    const assign = () => {
+      for (let since = due[0]; since !== undefined && free.length > 0; since = due[0]) {
+        due.shift();
+        const connection = free.pop() as Connection;
+        request(connection, since).then(() => {
+          free.push(connection);
+          assign();
+        }, reject);
+      }
     };
-    socket.setEncoding('latin1');
-    socket.once('connect', send);
-    socket.on('data', (chunk: string) => {
-      received += chunk;
-      try {
-        if (!isComplete(received)) return;
-      } catch (error) {
-        reject(error);
+    const tick = () => {
+      const now = performance.now();
+      if (now >= end) {
+        due.length = 0;
+        finish();
         return;
       }
-      if (source.done(sent)) send();
-      else resolve();
-    });
-    socket.once('error', reject);
-    socket.once('close', () => reject(new Error('the server closed a connection')));
+      for (; released < ((now - start) / 1000) * rate; released += 1) due.push(now);
+      assign();
+      setTimeout(tick, 1);
+    };
+    const finish = () => {
+      if (free.length === connections.length) resolve(undefined);
+      else setTimeout(finish, 1);
+    };
+    tick();
   });
+}
+
+interface Connection {
+  /** Sends, and waits for the whole answer. */
+  request(data: Buffer): Promise<void>;
+  close(): void;
+}
+
+async function open(port: number): Promise<Connection> {
+  const socket: Socket = connect(port, '127.0.0.1').setNoDelay(true);
+  await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
+  socket.setEncoding('latin1');
+  let received = '';
+  let ended: Error | undefined;
+  let waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+  const fail = (error: Error) => {
+    ended ??= error;
+    waiting?.reject(ended);
+    waiting = undefined;
+  };
+  socket.on('data', (chunk: string) => {
+    received += chunk;
+    try {
+      if (!isComplete(received)) return;
+    } catch (error) {
+      fail(error as Error);
+      return;
+    }
+    received = '';
+    const answered = waiting;
+    waiting = undefined;
+    answered?.resolve();
+  });
+  socket.on('error', fail);
+  socket.on('close', () => fail(new Error('the server closed a connection')));
+  return {
+    request: (data) =>
+      new Promise((resolve, reject) => {
+        if (ended) {
+          reject(ended);
+          return;
+        }
+        waiting = { resolve, reject };
+        socket.write(data);
+      }),
+    close: () => void socket.destroy(),
+  };
 }
 
 /** @throws where this is not what a successful exchange answers */

@@ -52,7 +52,8 @@ export async function startDatabase(
   const directory = await mkdtemp(join(tmpdir(), 'platform-tokens-bench-'));
   cleanup.add(() => rm(directory, { recursive: true, force: true }));
   say('starting PostgreSQL with its default durability');
-  const starting = startEmbedded({ dataDir: join(directory, 'data') });
+  const settings = { shared_preload_libraries: 'pg_stat_statements' };
+  const starting = startEmbedded({ dataDir: join(directory, 'data'), settings });
   cleanup.add(() =>
     starting.then(
       (started) => started.stop(),
@@ -62,6 +63,7 @@ export async function startDatabase(
   const { connectionString } = await starting;
   const unlimited = createDatabase({ connectionString, limited: false });
   await migrate(unlimited.knex);
+  await unlimited.knex.raw('CREATE EXTENSION pg_stat_statements');
   await unlimited.close();
   return { directory, connectionString };
 }
