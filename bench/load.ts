@@ -81,7 +81,8 @@ function pace(
     const assign = () => {
       for (let since = due[0]; since !== undefined && free.length > 0; since = due[0]) {
         due.shift();
-        const connection = free.pop() as Connection;
+        // In turn: servers close what has been idle for long.
+        const connection = free.shift() as Connection;
         request(connection, since).then(() => {
           free.push(connection);
           assign();
