@@ -2,7 +2,8 @@
 export interface Sample {
   /** User and system time of the whole process (all threads) since its start, in ms. */
   readonly cpuMs: number;
-  /** The largest resident set seen so far, in bytes. */
+  /** The resident set, and the largest seen so far, in bytes. */
+  readonly rss: number;
   readonly rssMax: number;
 }
 
@@ -29,7 +30,7 @@ export async function runCandidate(start: () => Promise<Candidate>): Promise<voi
   process.on('message', () => {
     measure();
     const { user, system } = process.cpuUsage();
-    send({ type: 'sample', cpuMs: (user + system) / 1000, rssMax });
+    send({ type: 'sample', cpuMs: (user + system) / 1000, rss: process.memoryUsage.rss(), rssMax });
   });
   process.once('disconnect', () => {
     candidate.close().then(
