@@ -45,7 +45,7 @@ export const retirementDelay = (times: KeyTimes): number =>
   times.accessTokenLifetime + times.jwksCopyAge + times.clockSkew;
 
 export interface KeySchedule<K extends ScheduledKey> {
-  /** Signs. Undefined where no key is active. */
+  /** Signs. Undefined where there is no key. */
   readonly current: K | undefined;
   /** In the JWKS, the current one first. */
   readonly published: readonly (K & { readonly state: KeyState })[];
@@ -56,7 +56,8 @@ export interface KeySchedule<K extends ScheduledKey> {
 /** Which key signs and which are published: by the rows and the clock alone, so that every instance agrees. */
 export function scheduleAt<K extends ScheduledKey>(keys: readonly K[], now: Date): KeySchedule<K> {
   const alive = keys.filter(({ retiresAt }) => !retiresAt || retiresAt > now).toSorted(byActivation);
-  const current = alive.findLast(({ activatesAt }) => activatesAt <= now);
+  // Where none may sign yet, the first does: one that was to sign at once was made by an instance whose clock is ahead.
+  const current = alive.findLast(({ activatesAt }) => activatesAt <= now) ?? alive[0];
   const stateOf = (key: K): KeyState => {
     if (key === current) return 'current';
     return key.activatesAt > now ? 'next' : 'previous';

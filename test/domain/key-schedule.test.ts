@@ -56,6 +56,13 @@ describe('a signing key', () => {
     expect(scheduleAt(keys, at(20_000)).changesAt).toBeUndefined();
   });
 
+  it('signs before its time where no other can: by a clock that is behind', () => {
+    const { current, published } = scheduleAt([first], at(-1));
+    expect(current).toBe(first);
+    expect(published).toMatchObject([{ kid: 'a', state: 'current' }]);
+    expect(scheduleAt(rotateAt([1_000]), at(1_689)).current?.kid).toBe('a');
+  });
+
   it('is due once its predecessor has signed for the interval, less the lead, and not while one waits', () => {
     const interval = 90 * 86_400;
     const due = (keys: ScheduledKey[], seconds: number) =>

@@ -28,14 +28,14 @@ const record = async () => {};
 const pass = (seconds: number) => {
   now = new Date(now.getTime() + seconds * 1000);
 };
-const open = ({ alg = 'ES256' as SigningAlg, keys = [kek] as readonly Buffer[] } = {}) =>
-  createKeyRing({
-    signingKeys: stores.signingKeys,
-    sealer: createSealer(keys),
-    alg,
-    times,
-    clock: () => now,
-  });
+const open = ({
+  alg = 'ES256' as SigningAlg,
+  keys = [kek] as readonly Buffer[],
+  clock = () => now,
+  signingKeys = stores.signingKeys,
+} = {}) => createKeyRing({ signingKeys, sealer: createSealer(keys), alg, times, clock });
+/** An instance whose clock is as far behind as it may be. */
+const openSlow = () => open({ clock: () => new Date(now.getTime() - times.clockSkew * 1000) });
 const kids = (ring: Awaited<ReturnType<typeof open>>) => ring.keySet().publicJwks.map(({ kid }) => kid);
 
 describe('a rotation', () => {
@@ -182,6 +182,16 @@ describe('another instance', () => {
     } finally {
       await listener.close();
     }
+  });
+
+  it('whose clock is behind starts beside the first one, and signs at once after an emergency rotation', async () => {
+    const here = await open();
+    const there = await openSlow();
+    expect(there.keySet().jwks).toEqual(here.keySet().jwks);
+    const { kid } = await here.rotate({ emergency: true, record });
+    await there.refresh();
+    expect(kids(there)).toEqual([kid]);
+    expect(await there.faults()).toEqual([]);
   });
 
   it('is not ready while it lacks the key that signs elsewhere', async () => {
