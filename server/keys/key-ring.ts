@@ -64,6 +64,7 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
   const { signingKeys, sealer, alg, times, clock } = deps;
   let rows: readonly StoredSigningKey[] = [];
   let opened = new Map<string, JWK>();
+  let following: Promise<unknown> = Promise.resolve();
   let present: { keySet: KeySet; until: Date | undefined } | undefined;
 
   function keySet(): KeySet {
@@ -111,16 +112,23 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
     return key;
   }
 
-  /** Whatever becomes of it, this instance follows the rows. */
+  /** One reading after the other: of two at once the older could be taken last, and with it a key that is gone. */
+  function follow(): Promise<boolean> {
+    const reading = following.then(async () => take(await signingKeys.list()));
+    following = reading.catch(() => {});
+    return reading;
+  }
+
+  /** What has changed is what this instance goes by. */
   async function changed<T>(work: Promise<T>): Promise<T> {
     const result = await work;
-    await take(await signingKeys.list());
+    await follow();
     return result;
   }
 
   const ring: KeyRing = {
     keySet,
-    refresh: async () => take(await signingKeys.list()),
+    refresh: follow,
 
     rotate({ activatesAt, emergency, record }) {
       return changed(

@@ -194,6 +194,33 @@ describe('another instance', () => {
     expect(await there.faults()).toEqual([]);
   });
 
+  it('never takes an older reading of the keys after a newer one', async () => {
+    const here = await open();
+    let hold: Promise<void> | undefined;
+    const there = await open({
+      signingKeys: {
+        ...stores.signingKeys,
+        async list(executor) {
+          const [waits, read] = [hold, await stores.signingKeys.list(executor)];
+          await waits;
+          return read;
+        },
+      },
+    });
+    await here.rotate({ record });
+    const { promise, resolve } = Promise.withResolvers<void>();
+    hold = promise;
+    const older = there.refresh();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    hold = undefined;
+    const { kid } = await here.rotate({ emergency: true, record });
+    const newer = there.refresh();
+    await Promise.race([newer, new Promise((resolve) => setTimeout(resolve, 500))]);
+    resolve();
+    await Promise.all([older, newer]);
+    expect(kids(there)).toEqual([kid]);
+  });
+
   it('is not ready while it lacks the key that signs elsewhere', async () => {
     const [here, there] = await Promise.all([open(), open()]);
     await here.rotate({ emergency: true, record });
