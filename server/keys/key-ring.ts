@@ -166,9 +166,12 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
 
     async faults() {
       try {
-        const stored = scheduleAt(await signingKeys.list(), clock()).current;
-        // The one that signs here must be the one that signs everywhere, but for the time that a change takes to arrive.
-        return stored && opened.has(stored.kid) ? [] : ['signing_keys'];
+        const { current, published } = scheduleAt(await signingKeys.list(), clock());
+        // The one that signs here must be the one that signs everywhere, but for the time that a change takes to arrive;
+        // and what has had this time must be published here too, or verifiers keep a JWKS without it.
+        const arrived = new Date(clock().getTime() - (times.refreshInterval + times.clockSkew) * 1000);
+        const expected = published.filter((key) => key.kid === current?.kid || key.publishedAt <= arrived);
+        return current && expected.every(({ kid }) => opened.has(kid)) ? [] : ['signing_keys'];
       } catch {
         // It answered a moment ago: readiness gives a reason, never the problem document of an error.
         return ['database'];

@@ -247,6 +247,30 @@ describe('a new key encryption key', () => {
     expect(alone.keySet().jwks).toEqual(before.keySet().jwks);
   });
 
+  it('that an instance does not have yet takes it out of service before a verifier can miss a key', async () => {
+    const old = await open();
+    const renewed = await open({ keys: [other, kek] });
+    await renewed.rotate({ record });
+    await expect(old.refresh()).rejects.toThrow('KEY_ENCRYPTION_KEY');
+    // Every instance has some time to read a new key.
+    expect(await old.faults()).toEqual([]);
+    pass(times.refreshInterval + times.clockSkew);
+    expect(await old.faults()).toEqual(['signing_keys']);
+    expect(await renewed.faults()).toEqual([]);
+    pass(times.jwksCopyAge);
+    expect(await old.faults()).toEqual(['signing_keys']);
+  });
+
+  it('that every instance can open before one seals with it keeps all of them in service', async () => {
+    const former = await open({ keys: [kek, other] });
+    const renewed = await open({ keys: [other, kek] });
+    await renewed.rotate({ record });
+    await former.refresh();
+    expect(former.keySet().jwks).toEqual(renewed.keySet().jwks);
+    pass(690);
+    expect(await former.faults()).toEqual([]);
+  });
+
   it('alone is an error that names every key that is lost, and makes none', async () => {
     const ring = await open();
     await ring.rotate({ record });
