@@ -321,10 +321,19 @@ describe('another SIGNING_ALG', () => {
     expect(kids(ring)).toContain(waiting.kid);
   });
 
-  it('without any overlap is an emergency rotation', async () => {
+  it('without the long overlap is an emergency rotation', async () => {
     await open();
     const ring = await open({ alg: 'EdDSA' });
+    const types = () => ring.keySet().publicJwks.map(({ kty }) => kty);
+    expect(types()).toEqual(['EC', 'OKP']);
     await ring.rotate({ emergency: true, record });
+    expect(types()).toEqual(['OKP']);
+  });
+
+  it('without any overlap is a start on no keys', async () => {
+    await open();
+    await database.knex('signing_keys').delete();
+    const ring = await open({ alg: 'EdDSA' });
     expect(ring.keySet().publicJwks.map(({ kty }) => kty)).toEqual(['OKP']);
   });
 });
