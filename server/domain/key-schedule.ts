@@ -110,6 +110,20 @@ export function planSuccession(times: KeyTimes, now: Date, activatesAt?: Date): 
   };
 }
 
+/**
+ * A key that waits keeps every other from being made, so it waits no longer than the interval.
+ * @throws DomainError `key_schedule_unsafe`
+ */
+export function refuseLongWait(times: KeyTimes, now: Date, activatesAt: Date): void {
+  const latest = after(now, times.rotationInterval);
+  if (activatesAt > latest) {
+    throw new DomainError(
+      'key_schedule_unsafe',
+      `A key published now must sign from ${latest.toISOString()} on at the latest: until then no other can be published.`,
+    );
+  }
+}
+
 /** When the next key must be published, so that it takes over one rotation interval after the current one did. */
 export function isRotationDue<K extends ScheduledKey>(
   { current, published }: KeySchedule<K>,

@@ -6,6 +6,7 @@ import {
   isRotationDue,
   type KeyTimes,
   planSuccession,
+  refuseLongWait,
   type Succession,
   scheduleAt,
 } from '../domain/key-schedule.ts';
@@ -141,6 +142,7 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
               'The next key is published already, and has not taken over yet.',
             );
           }
+          if (activatesAt) refuseLongWait(times, now, activatesAt);
           const key = emergency
             ? await replaceAll(keys, transaction)
             : await succeed(keys, planSuccession(times, now, activatesAt), transaction);

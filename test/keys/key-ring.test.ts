@@ -86,6 +86,16 @@ describe('a rotation', () => {
     expect(await stores.signingKeys.list()).toHaveLength(1);
   });
 
+  it('that is later than the interval is refused: until then no other could be made', async () => {
+    const ring = await open();
+    const rotateAfter = (seconds: number) =>
+      ring.rotate({ activatesAt: new Date(now.getTime() + seconds * 1000), record });
+    await expect(rotateAfter(90 * 86_400 + 1)).rejects.toMatchObject({ code: 'key_schedule_unsafe' });
+    expect(await stores.signingKeys.list()).toHaveLength(1);
+    await rotateAfter(90 * 86_400);
+    expect(kids(ring)).toHaveLength(2);
+  });
+
   it('whose audit event cannot be written does not happen', async () => {
     const ring = await open();
     await expect(ring.rotate({ record: () => Promise.reject(new Error('no trail')) })).rejects.toThrow(
