@@ -24,7 +24,7 @@ const domainProblems: Record<DomainErrorCode, { status: number; type: string; ti
     title: 'A service account has no password',
   },
   rotation_pending: { status: 409, type: 'rotation-pending', title: 'The next key waits already' },
-  key_schedule_unsafe: { status: 422, type: 'key-schedule-unsafe', title: 'Too early for verifiers' },
+  key_schedule_unsafe: { status: 422, type: 'key-schedule-unsafe', title: 'Unsafe key schedule' },
 };
 
 /** Every error that reaches the edge becomes one answer here, and what is unknown a 500 that says nothing. */
