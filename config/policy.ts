@@ -23,6 +23,8 @@ export const policy = Object.freeze({
   statusListTtl: 60,
   /** How long an instance, and then a cache before it, keeps a list. */
   statusListMaxAge: 5,
+  /** How long the database may take before the last list is served: a verifier gives up after five seconds. */
+  statusListPatience: 3,
   /** Life of a signed list: what verifiers may go by while the issuer is away. */
   statusListLifetime: 60 * 60,
   /** How often an instance reads the signing keys, where nobody tells it of a change. */

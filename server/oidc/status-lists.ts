@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import type Router from '@koa/router';
 import { policy } from '../../config/policy.ts';
 import {
@@ -101,13 +102,11 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
     if (present && now - present.readAt < policy.statusListMaxAge * 1000) return present;
     if (!present && list > known.count && now < known.until) return undefined;
     if (!present) return buildOnce(list);
-    try {
-      return await buildOnce(list);
-    } catch (error) {
-      // The database is away: an older list says more than none, and says itself how long it holds.
-      if (now < present.expiresAt) return present;
-      throw error;
-    }
+    const built = buildOnce(list);
+    if (now >= present.expiresAt) return built;
+    // The database is away, or does not answer: an older list says more than none, and says itself how long it holds.
+    const patience = setTimeout(policy.statusListPatience * 1000, present, { ref: false });
+    return Promise.race([built.catch(() => present), patience]);
   }
 
   router.get('/oauth/status-lists/:list', async (ctx) => {

@@ -3,6 +3,7 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import pino from 'pino';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { readConfig } from '../../config/env.ts';
+import { policy } from '../../config/policy.ts';
 import { createApp } from '../../server/app.ts';
 import { loadDashboard } from '../../server/http/dashboard.ts';
 import { createDatabase } from '../../server/storage/database.ts';
@@ -104,6 +105,7 @@ beforeAll(async () => {
   client = await harness.build.client(['admin']);
   jwt = await harness.build.machineJwt();
   expect((await exchange(url, token)).status).toBe(200);
+  expect((await fetch(`${url}/oauth/status-lists/0`)).status).toBe(200);
   await door.shut();
 });
 afterAll(async () => {
@@ -113,6 +115,14 @@ afterAll(async () => {
   expect(logs).toContain('"status":503');
   expect(logs).not.toMatch(/"status":500|unexpected error/);
 });
+
+const past = (seconds: number) => new Promise((resolve) => setTimeout(resolve, seconds * 1000 + 100));
+async function expectKept() {
+  const response = await fetch(`${url}/oauth/status-lists/0`);
+  expect(response.status).toBe(200);
+  expect(response.headers.get('content-type')).toBe('application/statuslist+jwt');
+  await response.body?.cancel();
+}
 
 it('an exchange without the database is 503, again and again, and never a token', async () => {
   for (let round = 0; round < 8; round += 1) {
@@ -203,6 +213,13 @@ it.each([
   await response.body?.cancel();
 });
 
+it('the last status list is served without the database, and none is made up', async () => {
+  await expectKept();
+  const response = await fetch(`${url}/oauth/status-lists/1`);
+  expect([response.status, response.headers.has('retry-after')]).toEqual([503, true]);
+  await response.body?.cancel();
+});
+
 it('exchanges go on by themselves when the database is back', async () => {
   await door.open();
   await expect
@@ -242,8 +259,13 @@ it('everything that needs a database that does not answer is 503 within seconds,
       }),
     );
   expect(await statuses()).toEqual(new Set([200]));
+  await past(policy.statusListMaxAge);
   door.stall();
+  const before = Date.now();
+  await expectKept();
+  // Sooner than a verifier gives up.
+  expect(Date.now() - before).toBeLessThan(4_000);
   expect(await statuses()).toEqual(new Set([503]));
   door.release();
   await expect.poll(statuses, { timeout: 10_000 }).toEqual(new Set([200]));
-}, 40_000);
+}, 50_000);
