@@ -1,6 +1,9 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 
 const retryDelayMs = 5_000;
+const connectTimeoutMs = 5_000;
+const goodbyeMs = 1_000;
 
 /**
  * Listens for notifications on a connection of its own, and goes on trying where that is lost. A pooler in transaction
@@ -18,6 +21,7 @@ export function listenTo(
     const fresh = new pg.Client({
       connectionString,
       application_name: 'platform-tokens listener',
+      connectionTimeoutMillis: connectTimeoutMs,
       keepAlive: true,
     });
     client = fresh;
@@ -44,7 +48,8 @@ export function listenTo(
     async close() {
       closed = true;
       clearTimeout(timer);
-      await client?.end().catch(() => {});
+      // A database that does not answer keeps nobody from stopping: there is nothing to lose.
+      await Promise.race([client?.end().catch(() => {}), delay(goodbyeMs, undefined, { ref: false })]);
     },
   };
 }
