@@ -76,6 +76,7 @@ function createClientAdapter({ clients, signingAlg }: AdapterDeps): Adapter {
 /** Names a grant in an access token: the digest that it is stored under. */
 export const grantReference = (grantId: string) => digest(grantId).toString('base64url');
 
-function digest(value: string): Buffer {
+/** What an artifact is stored under. */
+export function digest(value: string): Buffer {
   return createHash('sha256').update(value).digest();
 }

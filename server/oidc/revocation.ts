@@ -4,23 +4,34 @@ import type { Context, Middleware } from 'koa';
 import type Provider from 'oidc-provider';
 import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
 import { requestEvent } from '../http/request-event.ts';
+import type { Artifacts } from '../storage/artifacts.ts';
 import type { Clients } from '../storage/clients.ts';
 import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
+import { digest } from './adapter.ts';
 import { tolerateBearer } from './anonymous-client.ts';
 import { identifyClient, readCredentials, refuseSecondAuthorization } from './client-authentication.ts';
 import { readSingleForm } from './form.ts';
 import { invalidClient, invalidRequest, OAuthError } from './oauth-error.ts';
-import { endGrant } from './sign-out.ts';
 
 export interface RevocationDeps extends RevocationStores {
   readonly provider: () => Provider;
   readonly clients: Clients;
+  readonly artifacts: Artifacts;
   readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
   readonly clock: () => Date;
 }
 
+const reason = 'presented for revocation';
+
 /** `POST /oauth/revoke` (RFC 7009). */
-export function revocation({ provider, clients, transaction, clock, ...stores }: RevocationDeps): Middleware {
+export function revocation({
+  provider,
+  clients,
+  artifacts,
+  transaction,
+  clock,
+  ...stores
+}: RevocationDeps): Middleware {
   return async (ctx) => {
     const form = await readSingleForm(ctx);
     refuseSecondAuthorization(ctx.req);
@@ -46,7 +57,6 @@ export function revocation({ provider, clients, transaction, clock, ...stores }:
     const { id, organizationId } = found;
     const at = clock();
     const actor = { type: 'token', id } as const;
-    const reason = 'presented for revocation';
     const event = () =>
       requestEvent(ctx, { at, action: 'token.revoked', actor, organizationId, tokenId: id, reason });
     await transaction((tx) =>
@@ -71,8 +81,18 @@ export function revocation({ provider, clients, transaction, clock, ...stores }:
     // RFC 6749 §5.2
     if (found.clientId !== clientId)
       throw new OAuthError(400, 'invalid_grant', 'the token was issued to another client');
-    if (found.grantId) await endGrant(ctx, provider(), found.grantId);
-    await found.destroy();
+    const event = requestEvent(ctx, {
+      at: clock(),
+      action: 'grant.revoked',
+      actor: { type: 'client', id: clientId },
+      targetId: String(found.accountId),
+      reason,
+    });
+    await transaction(async (tx) => {
+      // Of presentations at once, one has ended it.
+      if (await artifacts.deleteWithGrant('RefreshToken', digest(token), tx))
+        await stores.auditEvents.insert([event], tx);
+    });
   }
 }
 

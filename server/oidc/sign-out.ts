@@ -99,7 +99,7 @@ export async function endSession(ctx: Context, provider: Provider, session: Sess
 }
 
 /** Ends a grant, with all that came from it. */
-export async function endGrant(ctx: Context, provider: Provider, grantId: string): Promise<void> {
+async function endGrant(ctx: Context, provider: Provider, grantId: string): Promise<void> {
   const { AccessToken, AuthorizationCode, RefreshToken } = provider;
   for (const model of [AccessToken, AuthorizationCode, RefreshToken]) await model.revokeByGrantId(grantId);
   const grant = await provider.Grant.find(grantId);

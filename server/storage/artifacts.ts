@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import type { Executor } from './database.ts';
 
 /** One of the provider's opaque artifacts, as stored: nothing in it is a usable value. */
 export interface Artifact {
@@ -62,14 +63,18 @@ export function createArtifacts(knex: Knex) {
       return changed === 1;
     },
 
-    /** Ends the grant that an artifact came from, and all that came from it. */
-    async deleteWithGrant(kind: string, idDigest: Buffer): Promise<void> {
-      await knex.raw(
+    /**
+     * Ends the grant that an artifact came from, and all that came from it.
+     * @returns whether there was something to end: of concurrent callers one is told so
+     */
+    async deleteWithGrant(kind: string, idDigest: Buffer, executor: Executor = knex): Promise<boolean> {
+      const { rowCount } = await executor.raw(
         `WITH ended AS (SELECT grant_digest FROM oidc_artifacts WHERE kind = ? AND id_digest = ?)
         DELETE FROM oidc_artifacts WHERE grant_digest = (SELECT grant_digest FROM ended)
           OR (kind = 'Grant' AND id_digest = (SELECT grant_digest FROM ended))`,
         [kind, idDigest],
       );
+      return rowCount > 0;
     },
 
     async exists(kind: string, idDigest: Buffer, now: Date): Promise<boolean> {

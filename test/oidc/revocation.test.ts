@@ -75,8 +75,11 @@ async function refreshToken(owner?: { id: string; secret: string }) {
   const redeemed = await postForm(harness.url, form, basic(app.id, app.secret));
   const tokens = (await redeemed.json()) as { access_token: string; refresh_token: string };
   expect(tokens.refresh_token).toBeTypeOf('string');
-  return { app, token: tokens.refresh_token, accessToken: tokens.access_token };
+  return { app, user, token: tokens.refresh_token, accessToken: tokens.access_token };
 }
+
+const grantEvents = (userId: string) =>
+  harness.database.knex('audit_events').where({ target_id: userId, action: 'grant.revoked' });
 
 const refresh = async (token: string, { id, secret }: { id: string; secret: string }) => {
   const form = { grant_type: 'refresh_token', refresh_token: token };
@@ -266,13 +269,14 @@ describe('a platform token', () => {
 
 describe('a refresh token', () => {
   it('needs its own client', async () => {
-    const { app, token } = await refreshToken();
+    const { app, user, token } = await refreshToken();
     expect(await refusal(post({ token }))).toEqual([401, 'invalid_client']);
     expect(await refusal(post({ token, client_id: app.id }))).toEqual([401, 'invalid_client']);
     expect(await refusal(post({ token }, basic(app.id, 'wrong')))).toEqual([401, 'invalid_client']);
     expect(await refusal(post({ token, client_id: 'dashboard' }))).toEqual([400, 'invalid_grant']);
     expect(await refusal(post({ token }, basic(client.id, client.secret)))).toEqual([400, 'invalid_grant']);
     expect(await refresh(token, app)).toBe(200);
+    expect(await grantEvents(user.id)).toHaveLength(0);
   });
 
   it('ends with its grant, and so do the access tokens of it', async () => {
@@ -285,6 +289,21 @@ describe('a refresh token', () => {
     expect(await refresh(token, app)).toBe(400);
     await expectDone(post({ token }, basic(app.id, app.secret)));
     await expectDone(post({ token }));
+  });
+
+  it('presented many times at once has one event: which client, for which user', async () => {
+    const { app, user, token } = await refreshToken();
+    const presented = () => post({ token }, { ...basic(app.id, app.secret), 'user-agent': `curl ${token}` });
+    await Promise.all(Array.from({ length: 10 }, () => expectDone(presented())));
+    const trail = await grantEvents(user.id);
+    expect(trail).toHaveLength(1);
+    expect(trail[0]).toMatchObject({
+      actor_type: 'client',
+      actor_id: app.id,
+      organization_id: null,
+      token_id: null,
+      reason: 'presented for revocation',
+    });
   });
 
   it('of a public client is revoked by its name', async () => {
