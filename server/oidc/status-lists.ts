@@ -9,7 +9,7 @@ import {
   statusListUri,
 } from '../domain/status-list.ts';
 import { type Document, writeDocument } from '../http/documents.ts';
-import { notFound } from '../http/problem.ts';
+import { notFound, Problem } from '../http/problem.ts';
 import { createRouter } from '../http/router.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 import type { StatusLists } from '../storage/status-lists.ts';
@@ -111,6 +111,9 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
 
   router.get('/oauth/status-lists/:list', async (ctx) => {
     const { list = '' } = ctx.params;
+    // §8.4: the present list would be taken for one of the past.
+    if (ctx.query.time !== undefined)
+      throw new Problem({ status: 501, title: 'Not Implemented', detail: 'Former lists are not kept.' });
     const built = /^(0|[1-9]\d{0,8})$/.test(list) ? await find(Number(list)) : undefined;
     if (!built) throw notFound();
     writeDocument(ctx, built.document, 'application/statuslist+jwt', policy.statusListMaxAge);

@@ -73,6 +73,14 @@ describe('GET /oauth/status-lists/{n}', () => {
     },
   );
 
+  it('says that it keeps no former lists, where one is asked for (§8.4)', async () => {
+    const response = await fetchList('0?time=1686925000');
+    expect(response.status).toBe(501);
+    expect(response.headers.get('cache-control')).toBe('no-store');
+    expect(response.headers.get('content-type')).toMatch(/^application\/problem\+json/);
+    expect((await fetchList('0?other=1')).status).toBe(200);
+  });
+
   it('has the list that the next token may be the first in, and no more, whoever asks for others meanwhile', async () => {
     const { id } = await harness.build.platformToken();
     expect((await fetchList(1)).status).toBe(200);
