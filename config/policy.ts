@@ -47,10 +47,13 @@ export const policy = Object.freeze({
   /** The document of GitHub's keys, in bytes, and how long GitHub may take to send it. */
   githubKeysLimit: 64 * 1024,
   githubKeysTimeout: 5,
-  /** What its `max-age` may come to; a key that is unknown asks again, but no sooner than the cool-down. */
+  /**
+   * What its `max-age` may come to; a key that is unknown asks again, but no sooner than the cool-down. GitHub allows an
+   * address sixty requests an hour, and callers are nobody yet.
+   */
   githubKeysMaxAge: 24 * 60 * 60,
-  githubKeysCoolDown: 60,
-  /** After a failure, and how long older keys serve in its place. */
+  githubKeysCoolDown: 5 * 60,
+  /** After a failure where there are no keys yet, and how long older keys serve in their place. */
   githubKeysRetry: 10,
   githubKeysStale: 24 * 60 * 60,
   /** Of an event of the audit trail. */

@@ -42,7 +42,9 @@ export function createGitHubKeys({ url, clock, onError }: GitHubKeysDeps): GitHu
   const now = () => clock().getTime();
 
   async function refresh(): Promise<void> {
-    if (now() - failedAt < policy.githubKeysRetry * 1000) return;
+    // Where there are keys, a failure is no reason to hurry.
+    const pause = present ? policy.githubKeysCoolDown : policy.githubKeysRetry;
+    if (now() - failedAt < pause * 1000) return;
     try {
       present = await fetchKeys(url, present, now());
     } catch (error) {

@@ -77,11 +77,27 @@ it('asks once for an unknown identifier, and no sooner again than after the cool
   answer = list(['a'], { 'cache-control': 'max-age=600' });
   expect(await known('a')).toBe(true);
   expect([await known('b'), fetches.length]).toEqual([false, 1]);
-  now += 61_000;
+  now += 301_000;
   expect([await known('b'), await known('c'), fetches.length]).toEqual([false, false, 2]);
   answer = list(['a', 'b']);
-  now += 61_000;
+  now += 301_000;
   expect([await known('b'), fetches.length]).toEqual([true, 3]);
+});
+
+it('asks GitHub twelve times an hour at most, whoever asks, and though it refuses: it allows sixty', async () => {
+  answer = list(['a'], { 'cache-control': 'max-age=60' });
+  expect(await known('a')).toBe(true);
+  const ask = async () => {
+    const before = fetches.length;
+    for (let second = 0; second < 3_600; second += 5) {
+      now += 5_000;
+      expect([await known('a'), await known(`unknown-${second}`)]).toEqual([true, false]);
+    }
+    return fetches.length - before;
+  };
+  expect(await ask()).toBeLessThanOrEqual(12);
+  answer = status(429);
+  expect(await ask()).toBeLessThanOrEqual(12);
 });
 
 it('asks once for many callers at once', async () => {
@@ -104,6 +120,6 @@ it('keeps a key no longer than GitHub lists it', async () => {
   answer = list(['a', 'b']);
   expect(await known('b')).toBe(true);
   answer = list(['a']);
-  now += 61_000;
+  now += 301_000;
   expect([await known('b'), await known('a')]).toEqual([false, true]);
 });
