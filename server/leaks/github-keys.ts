@@ -64,9 +64,12 @@ export function createGitHubKeys({ url, clock, onError }: GitHubKeysDeps): GitHu
     async find(identifier) {
       if (!present || now() >= present.freshUntil) await refreshOnce();
       if (!present?.keys.has(identifier) && isCool(present)) await refreshOnce();
-      if (!present || now() - present.fetchedAt > policy.githubKeysStale * 1000)
+      const key = present?.keys.get(identifier);
+      const tooOld = now() - policy.githubKeysStale * 1000;
+      // What is not among the last keys may be among the present ones.
+      if (!present || present.fetchedAt < tooOld || (!key && failedAt > present.fetchedAt))
         throw new GitHubKeysError('the keys of GitHub are out of reach');
-      return present.keys.get(identifier);
+      return key;
     },
   };
 
