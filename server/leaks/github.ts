@@ -45,8 +45,9 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
     const subjects = await Promise.all(matches.map(({ token }) => find(token)));
     await revokeAll(ctx, createHash('sha256').update(body).digest(), matches, subjects);
     ctx.set('Cache-Control', 'no-store');
+    // Not `token_hash`: of a SHA-256 GitHub does not say in which encoding it reads it. It has the token already.
     ctx.body = matches.map(({ token, type }, index) => ({
-      token_hash: digestPlatformToken(token).toString('base64'),
+      token_raw: token,
       token_type: type,
       label: subjects[index] ? 'true_positive' : 'false_positive',
     }));
