@@ -2,8 +2,8 @@ import { type CryptoKey, importJWK, type JWK } from 'jose';
 import { invalidToken, type Refusal, unavailable } from './errors.ts';
 import {
   createRemoteDocument,
-  DocumentUnavailable,
   isCloudflareWorker,
+  isWithin,
   type RemoteDocument,
   type RemoteDocumentOptions,
   readFreshness,
@@ -22,7 +22,7 @@ export interface KeySourceOptions
   extends Pick<RemoteDocumentOptions<never>, 'url' | 'clock' | 'fetch' | 'timeout'> {
   /** How long keys may be used while the issuer is away, in seconds. */
   readonly maxStale: number;
-  /** Between two requests for unknown `kid`s, in seconds. */
+  /** Between two requests for unknown `kid`s that were answered, in seconds. */
   readonly cooldown: number;
 }
 
@@ -77,22 +77,20 @@ export function createKeySource({ maxStale, cooldown, ...document }: KeySourceOp
     return key;
   }
 
-  /** Asks again for a key that may be new, and no more than once in the cool-down, whatever is presented. */
+  /** Asks again for a key that may be new. Whatever is presented: once in the cool-down, and as rarely as ever after a failure. */
   async function findUnknown(): Promise<Keys> {
-    if (clock() - unknownAskedAt >= cooldown * 1000) {
-      unknownAskedAt = clock();
-      const asked = keySet.refresh();
-      if (isCloudflareWorker()) return asked.catch((error) => Promise.reject(noKeys(error)));
-      asking = asked.finally(() => {
-        asking = undefined;
-      });
-    }
     try {
-      // Those who come while it is asked wait for the answer too.
-      if (asking) return await asking;
       // While nobody can say whether there is such a key, the token is not called invalid: its owner would throw it away.
-      if (keySet.failed()) throw new DocumentUnavailable('no such key in an old set', false);
-      return await keySet.get();
+      if (keySet.failed() || !isWithin(unknownAskedAt, clock(), cooldown * 1000)) {
+        unknownAskedAt = clock();
+        const asked = keySet.refresh();
+        if (isCloudflareWorker()) return await asked;
+        asking = asked.finally(() => {
+          asking = undefined;
+        });
+      }
+      // Those who come while it is asked wait for the answer too.
+      return await (asking ?? keySet.get());
     } catch (error) {
       throw noKeys(error);
     }

@@ -17,7 +17,7 @@ export interface RemoteDocumentOptions<T> {
 export interface RemoteDocument<T> {
   /** The copy, asking the issuer first where it is no longer fresh. @throws {DocumentUnavailable} where none may be used */
   get(): Promise<T>;
-  /** Asks the issuer now, or joins those who are asking. @throws what went wrong; the copy stays */
+  /** Asks the issuer now, or joins those who are asking. @throws what went wrong, now or a moment ago; the copy stays */
   refresh(): Promise<T>;
   /** The copy however old, for what may only be refused by it. */
   peek(): T | undefined;
@@ -39,6 +39,7 @@ interface Copy<T> {
   readonly value: T;
   readonly etag: string | null;
   /** Milliseconds since the epoch. */
+  readonly askedAt: number;
   readonly refreshAt: number;
   readonly freshUntil: number;
   readonly usableUntil: number;
@@ -60,17 +61,17 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
   let flight: Promise<T> | undefined;
   let failures = 0;
   let lastError: unknown;
-  let pausedUntil = 0;
+  let failedAt = Number.NEGATIVE_INFINITY;
 
-  async function request(): Promise<T> {
-    const startedAt = clock();
+  async function request(signal: AbortSignal): Promise<Copy<T>> {
+    const askedAt = clock();
     const response = await options.fetch(url, {
       headers: { accept, ...(copy?.etag ? { 'if-none-match': copy.etag } : {}) },
       // Documents of the issuer are where it says, and nowhere else. Not 'error', which Cloudflare does not know.
       redirect: 'manual',
-      signal: AbortSignal.timeout(timeout),
+      signal,
     });
-    if (response.status === 304 && copy) return keep(copy.value, copy.etag, response.headers, startedAt);
+    if (response.status === 304 && copy) return toCopy(copy.value, copy.etag, response.headers, askedAt);
     if (response.status !== 200) {
       await response.body?.cancel();
       const answered = response.status < 500 && response.status !== 429;
@@ -85,43 +86,46 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
       const answered = !(error instanceof DocumentUnavailable) || error.answered;
       throw new DocumentUnavailable(`${url} is not what it should be`, answered, error);
     }
-    return keep(value, response.headers.get('etag'), response.headers, startedAt);
+    return toCopy(value, response.headers.get('etag'), response.headers, askedAt);
   }
 
   /** Times count from before the request: what it answers may be as old as that. */
-  function keep(value: T, etag: string | null, headers: Headers, startedAt: number): T {
+  function toCopy(value: T, etag: string | null, headers: Headers, askedAt: number): Copy<T> {
     const { fresh, usable } = options.lifetime(value, headers);
     if (usable <= 0) {
       // Not modified, and over: the next request asks for it whole.
       if (copy) copy = { ...copy, etag: null };
       throw new DocumentUnavailable(`${url} expired`, true);
     }
-    copy = {
+    return {
       value,
       etag,
-      refreshAt: startedAt + fresh * refreshPoint * 1000,
-      freshUntil: startedAt + fresh * 1000,
-      usableUntil: startedAt + usable * 1000,
+      askedAt,
+      refreshAt: askedAt + fresh * refreshPoint * 1000,
+      freshUntil: askedAt + fresh * 1000,
+      usableUntil: askedAt + usable * 1000,
     };
-    return value;
   }
 
   async function fly(): Promise<T> {
     try {
-      const value = await request();
+      copy = await withTimeout(timeout, request);
       failures = 0;
-      pausedUntil = 0;
-      return value;
+      return copy.value;
     } catch (error) {
       lastError = error;
-      pausedUntil = clock() + Math.min(firstPause * 2 ** failures, longestPause);
+      failedAt = clock();
       failures += 1;
       throw error;
     }
   }
 
+  const isPaused = (): boolean =>
+    failures > 0 && isWithin(failedAt, clock(), Math.min(firstPause * 2 ** (failures - 1), longestPause));
+
   function refresh(): Promise<T> {
     if (flight) return flight;
+    if (isPaused()) return Promise.reject(lastError);
     const started = fly().finally(() => {
       if (flight === started) flight = undefined;
     });
@@ -131,7 +135,7 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
   }
 
   function refreshInBackground(): void {
-    if (clock() < pausedUntil || flight) return;
+    if (isPaused() || flight) return;
     // Once a second at most: what runs behind an answer may be cut off with it, and is in no flight then.
     if (copy) copy = { ...copy, refreshAt: clock() + firstPause };
     refresh().catch(() => {});
@@ -139,7 +143,7 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
 
   async function get(): Promise<T> {
     const now = clock();
-    if (copy && now < copy.freshUntil) {
+    if (copy && isWithin(copy.askedAt, now, copy.freshUntil - copy.askedAt)) {
       if (now >= copy.refreshAt) refreshInBackground();
       return copy.value;
     }
@@ -150,7 +154,6 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
       return usable.value;
     }
     try {
-      if (now < pausedUntil && !flight) throw lastError;
       return await refresh();
     } catch (error) {
       if (usable) return usable.value;
@@ -160,6 +163,25 @@ export function createRemoteDocument<T>(options: RemoteDocumentOptions<T>): Remo
   }
 
   return { get, refresh, peek: () => copy?.value, failed: () => failures > 0 };
+}
+
+/** Whether so many milliseconds are not over yet. A clock that was set back since cannot say: they are, or they might last for hours. */
+export const isWithin = (since: number, now: number, ms: number): boolean => now >= since && now - since < ms;
+
+/** @param work gets a signal, and need not heed it: who waits, and who asks next, must not hang on the `fetch` in use */
+async function withTimeout<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const signal = AbortSignal.timeout(ms);
+  let onAbort = (): void => {};
+  const late = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason);
+    signal.addEventListener('abort', onAbort);
+  });
+  try {
+    return await Promise.race([work(signal), late]);
+  } finally {
+    // Deno keeps a process for a timeout that somebody listens to.
+    signal.removeEventListener('abort', onAbort);
+  }
 }
 
 /** @returns `max-age` less `Age`, in seconds (RFC 9111 §4.2); 0 for `no-cache` and `no-store`; undefined where not said */

@@ -61,6 +61,19 @@ describe('the first token', () => {
     expect(Date.now() - before).toBeLessThan(2_000);
   });
 
+  it('waits no longer for a fetch that does not heed its signal, and asks again', async () => {
+    let deaf = true;
+    const verifier = remote.verifier({
+      fetch: (...args) => (deaf ? new Promise(() => {}) : remote.fetch(...args)),
+      timeout: 50,
+    });
+    const jwt = await remote.token();
+    expect(await ruleOf(verifier.verify(jwt))).toBe('keys_unavailable');
+    deaf = false;
+    remote.pass(1);
+    expect(await ruleOf(verifier.verify(jwt))).toBe('accepted');
+  });
+
   it.each([
     ['a page', '<html>'],
     ['no key set', '{"keys":{}}'],
@@ -182,8 +195,10 @@ describe('keys', () => {
     remote.state.away = 503;
     expect(await ruleOf(verifier.verify(jwt))).toBe('keys_unavailable');
     expect(await ruleOf(verifier.verify(jwt))).toBe('keys_unavailable');
+    expect(remote.count('jwks')).toBe(2);
     remote.state.away = undefined;
-    remote.pass(30);
+    // A failure is no answer: it is repeated as soon as any other is.
+    remote.pass(1);
     expect(await ruleOf(verifier.verify(jwt))).toBe('accepted');
   });
 
@@ -343,6 +358,39 @@ describe('status lists', () => {
       'accepted',
     );
     expect(remote.count('status-lists')).toBe(0);
+  });
+});
+
+describe('a clock that is set back', () => {
+  const hours = 5 * 3_600;
+
+  it('makes no copy fresh for longer', async () => {
+    remote.pass(hours);
+    const verifier = remote.verifier();
+    await verifier.verify(await remote.token());
+    remote.pass(-hours);
+    const jwt = await remote.token();
+    remote.state.revoked.add(7);
+    remote.pass(60);
+    expect(await ruleOf(verifier.verify(jwt))).toBe('revoked');
+    expect([remote.count('jwks'), remote.count('status-lists')]).toEqual([2, 2]);
+  });
+
+  it('makes no pause longer, after a failure or after an unknown kid', async () => {
+    remote.pass(hours);
+    const verifier = remote.verifier();
+    const stranger = await remote.token({}, await remote.rotate('stranger', { published: false }));
+    remote.state.away = 'network';
+    expect(await ruleOf(verifier.verify(stranger))).toBe('keys_unavailable');
+    remote.pass(-hours);
+    remote.state.away = undefined;
+    const jwt = await remote.token();
+    expect(await ruleOf(verifier.verify(jwt))).toBe('accepted');
+    remote.pass(hours);
+    expect(await ruleOf(verifier.verify(stranger))).toBe('kid');
+    remote.pass(-hours);
+    await remote.rotate('second');
+    expect(await ruleOf(verifier.verify(await remote.token()))).toBe('accepted');
   });
 });
 
