@@ -33,7 +33,7 @@ export interface VerifierOptions {
   readonly onIssuerUnavailable?: 'reject' | 'accept';
   /** How long keys may be used while the issuer is away, in seconds; 24 hours. Lists: until their `exp`. */
   readonly maxStale?: number;
-  /** Between two requests for unknown `kid`s, in seconds; 30. */
+  /** Between two requests for unknown `kid`s, in seconds; 5. It is how long strangers can keep a new key unknown. */
   readonly unknownKeyCooldown?: number;
   /** How long one request to the issuer may take, in milliseconds; 5,000. */
   readonly timeout?: number;
@@ -78,7 +78,7 @@ export function createVerifier(options: VerifierOptions): Verifier {
     statusLists = 'check',
     onIssuerUnavailable = 'reject',
     maxStale = 24 * 60 * 60,
-    unknownKeyCooldown = 30,
+    unknownKeyCooldown = 5,
     timeout = 5_000,
     statusListLimit = 64,
     statusListSizeLimit = 1024 * 1024,
