@@ -1,7 +1,8 @@
 import type { AccessTokenClaims } from './access-token.ts';
 import { authorizationOf } from './bearer.ts';
 import { VerificationError } from './errors.ts';
-import type { Verifier, VerifyOptions } from './verifier.ts';
+import type { VerifyOptions } from './options.ts';
+import type { Verifier } from './verifier.ts';
 
 /** What is used of Fastify's request and reply. */
 export interface FastifyRequest {

@@ -1,6 +1,7 @@
 import type { AccessTokenClaims } from './access-token.ts';
 import { VerificationError } from './errors.ts';
-import type { Verifier, VerifyOptions } from './verifier.ts';
+import type { VerifyOptions } from './options.ts';
+import type { Verifier } from './verifier.ts';
 
 /** The answer to a request that is not let in. */
 export function toResponse({ status, headers, body }: VerificationError): Response {

@@ -1,6 +1,7 @@
 import { authorizationOf } from './bearer.ts';
 import { VerificationError } from './errors.ts';
-import type { Verifier, VerifyOptions } from './verifier.ts';
+import type { VerifyOptions } from './options.ts';
+import type { Verifier } from './verifier.ts';
 
 /** What is used of Koa's context. */
 export interface KoaContext {

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { VerificationError } from '../../../sdk/verifier/src/index.ts';
-import { createIssuer, type Issuer, issuer } from './issuer.ts';
+import { audience, createIssuer, type Issuer, issuer } from './issuer.ts';
 
 let remote: Issuer;
 beforeEach(async () => {
@@ -448,13 +448,35 @@ describe('createVerifier', () => {
   it.each([
     ['an issuer on plain HTTP', { issuer: 'http://id.example.com' }, /issuer must be https/],
     ['an issuer that is no URL', { issuer: 'id.example.com' }, /issuer is no URL/],
+    [
+      'no by a text',
+      { issuer: 'http://id.example.com', allowHttp: 'false' as never },
+      /issuer must be https/,
+    ],
     ['keys on plain HTTP', { jwksUri: 'http://id.example.com/jwks' }, /jwksUri must be https/],
     ['no audience', { audience: '' }, /audience/],
     ['HMAC', { algorithms: ['HS256' as never] }, /algorithms/],
     ['no signature', { algorithms: ['none' as never] }, /algorithms/],
     ['no algorithm', { algorithms: [] }, /algorithms/],
+    ['several audiences', { audience: [audience] as never }, /audience/],
+    ['a name that is misspelt', { requiredScope: ['admin'] } as object, /none of issuer, audience/],
+    ['another word for check', { statusLists: 'required' as never }, /check, require, ignore/],
+    ['another word for reject', { onIssuerUnavailable: 'fail' as never }, /reject, accept/],
+    ['scopes in one text', { requiredScopes: 'tms:read' as never }, /array of scopes/],
+    ['two scopes in one', { requiredScopes: ['tms:read tms:write'] }, /array of scopes/],
+    // From an environment variable that is not set.
+    ['a leeway that is no number', { clockTolerance: Number('x') }, /clockTolerance/],
+    ['a leeway without end', { clockTolerance: Number.POSITIVE_INFINITY }, /clockTolerance/],
+    ['a leeway as text', { clockTolerance: '60' as never }, /clockTolerance/],
+    ['a negative age', { maxStale: -1 }, /maxStale/],
+    ['a size that is no number', { tokenSizeLimit: Number.NaN }, /tokenSizeLimit/],
   ])('refuses %s', (_what, options, message) => {
     expect(() => remote.verifier(options)).toThrow(message);
+  });
+
+  it('lets nobody in by an option of one call that is misspelt', async () => {
+    const verified = remote.verifier().verify(await remote.token(), { requiredScope: ['admin'] } as object);
+    await expect(verified).rejects.toThrow(/none of requiredScopes/);
   });
 
   it('allows plain HTTP on this machine, and where it is asked to', () => {
