@@ -28,11 +28,15 @@ interface Sent {
  * @throws {TypeError} no origin was allowed
  */
 export function createAuthorizedFetch({ fetch, origins }: Settings, keeper: Keeper): FetchLike {
-  return async (input, init = {}) => {
+  return async (given, options = {}) => {
     if (origins.size === 0) throw new TypeError('origins must name where access tokens may be sent');
-    const request = describe(input, init);
+    const request = describe(given, options);
     // Credentials that the caller chose are the caller's.
-    if (!origins.has(request.url.origin) || request.headers.has('authorization')) return fetch(input, init);
+    if (!origins.has(request.url.origin) || request.headers.has('authorization'))
+      return fetch(given, options);
+    // As they are now: while a token is waited for, the caller may write its next request into them.
+    const input = isRequest(given) ? given : String(given);
+    const init = { ...options };
     const { accessToken } = await keeper.get(request.signal);
     const first = await send(fetch, input, init, request, accessToken);
     if (first.response.status !== 401 || !first.authorized) return first.response;
@@ -49,7 +53,7 @@ export function createAuthorizedFetch({ fetch, origins }: Settings, keeper: Keep
 /** Follows redirects itself: that a token stays at home must not depend on which `fetch` this is. */
 async function send(
   fetch: FetchLike,
-  input: string | URL | Request,
+  input: string | Request,
   init: RequestInit,
   request: Described,
   accessToken: string,
@@ -99,8 +103,7 @@ function redirected(status: number, method: string): { method: string; keepsBody
 }
 
 function describe(input: string | URL | Request, init: RequestInit): Described {
-  // By its shape: a fetch of a library comes with a Request of its own.
-  const request = typeof input === 'string' || input instanceof URL ? undefined : input;
+  const request = isRequest(input) ? input : undefined;
   return {
     url: new URL(request ? request.url : String(input)),
     method: (init.method ?? request?.method ?? 'GET').toUpperCase(),
@@ -110,6 +113,10 @@ function describe(input: string | URL | Request, init: RequestInit): Described {
     repeatable: isRepeatable(init.body ?? request?.body),
   };
 }
+
+/** By its shape: a fetch of a library comes with a Request of its own. */
+const isRequest = (input: string | URL | Request): input is Request =>
+  typeof input !== 'string' && !(input instanceof URL);
 
 /** Streams are read once; a Request's body is one. */
 function isRepeatable(body: unknown): boolean {

@@ -134,6 +134,25 @@ describe('where the access token goes', () => {
   });
 });
 
+it('a request is what it was when it was asked for, though the caller goes on writing', async () => {
+  const api = await serve(ok);
+  const { source } = await stage(api);
+  const url = new URL(api.url);
+  const init = { method: 'POST', headers: { 'x-a': '' } };
+  const pages = ['1', '2', '3'].map((page) => {
+    url.searchParams.set('page', page);
+    init.headers['x-a'] = page;
+    init.method = page === '3' ? 'PUT' : 'POST';
+    return source.fetch(url, init);
+  });
+  await Promise.all(pages);
+  expect(api.seen.map(({ method, url, headers }) => [method, url, headers['x-a']]).sort()).toEqual([
+    ['POST', '/?page=1', '1'],
+    ['POST', '/?page=2', '2'],
+    ['PUT', '/?page=3', '3'],
+  ]);
+});
+
 describe('a redirect', () => {
   it.each([301, 302, 303, 307, 308])(
     'by %d to another origin is followed without the access token',
