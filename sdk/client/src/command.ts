@@ -27,6 +27,7 @@ exit status: 0 exchanged, 1 the platform token is refused, 2 wrong usage,
 const exitCodes = { exchanged: 0, dead: 1, usage: 2, temporary: 3, bug: 70 } as const;
 
 class UsageError extends Error {}
+class OutputError extends Error {}
 
 const formats: Record<string, (grant: Grant) => string> = {
   token: ({ accessToken }) => accessToken,
@@ -40,7 +41,7 @@ async function main(args: readonly string[]): Promise<number> {
   try {
     const options = readArguments(args);
     if (options === 'help') {
-      process.stdout.write(help);
+      await print(help);
       return exitCodes.exchanged;
     }
     const platformToken = await readPlatformToken();
@@ -49,7 +50,7 @@ async function main(args: readonly string[]): Promise<number> {
     const requestTimeoutMs = Math.min(10_000, maxWaitMs);
     const settings = usage(() => readOptions({ issuer, scope, maxWaitMs, requestTimeoutMs, platformToken }));
     const grant = await createKeeper(settings).get();
-    process.stdout.write(`${options.format(grant)}\n`);
+    await print(`${options.format(grant)}\n`);
     return exitCodes.exchanged;
   } catch (error) {
     return complain(error);
@@ -113,6 +114,13 @@ async function readPlatformToken(): Promise<string> {
   return text.trim();
 }
 
+/** @throws {OutputError} nobody reads any more, or the disk is full */
+function print(text: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    process.stdout.write(text, (error) => (error ? reject(new OutputError()) : resolve()));
+  });
+}
+
 /** What throws because of how the command was called. */
 function usage<T>(read: () => T, message?: string): T {
   try {
@@ -136,9 +144,11 @@ function complain(error: unknown): number {
     say(error.message);
     return error.code === 'invalid_scope' ? exitCodes.usage : exitCodes.dead;
   }
-  say('met an unexpected fault');
+  say(error instanceof OutputError ? 'standard output cannot be written to' : 'met an unexpected fault');
   return exitCodes.bug;
 }
 
+// What goes wrong there is told to whoever writes; unheard, it would end the process as if the platform token were refused.
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {});
 // Not process.exit: what is on its way to a pipe would be cut.
 process.exitCode = await main(process.argv.slice(2));

@@ -187,6 +187,21 @@ it('does not outstay its wait for a server that never answers', async () => {
   }
 });
 
+it.runIf(existsSync('/bin/sh'))(
+  'has an exit status of its own for an output that cannot be written to',
+  async () => {
+    for (const where of ['| true', '>/dev/full']) {
+      if (where.includes('full') && !existsSync('/dev/full')) continue;
+      const command = `{ "$0" sdk/client/src/command.ts exchange --issuer ${harness.url}; echo "$?" >&2; } ${where}`;
+      const child = spawn('/bin/sh', ['-c', command, process.execPath], {
+        env: { PATH: String(process.env.PATH), PLATFORM_TOKEN: token },
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+      expect(await text(child.stderr)).toBe('platform-tokens: standard output cannot be written to\n70\n');
+    }
+  },
+);
+
 it('waits for a server that is about to come', async () => {
   const port = await findFreePort();
   const target = new URL(harness.url);
