@@ -1,8 +1,9 @@
-"""Names of the vectors that PyJWT accepts, used as the README of Platform Tokens uses it. Arguments: the folder of the vectors."""
+"""Names of the vectors that the README's snippet accepts. Arguments: the folder of the vectors, the README."""
 
 import datetime
 import json
 import pathlib
+import re
 import sys
 import unittest.mock
 
@@ -22,19 +23,22 @@ keys = {key.key_id: key for key in jwt.PyJWKSet.from_dict(load("jwks.json")).key
 algorithms = [name for name in settings["algorithms"] if name in jwt.algorithms.get_default_algorithms()]
 
 
-def verify(token):
-    header = jwt.get_unverified_header(token)
-    if str(header.get("typ", "")).lower() not in ("at+jwt", "application/at+jwt"):
-        raise jwt.InvalidTokenError("typ")
-    return jwt.decode(
-        token,
-        keys[header["kid"]].key,
-        algorithms=algorithms,
-        issuer=settings["issuer"],
-        audience=settings["audience"],
-        leeway=settings["leeway"],
-        options={"require": ["exp", "iat", "sub", "client_id", "jti", "iss", "aud"]},
-    )
+readme = pathlib.Path(sys.argv[2]).read_text()
+snippet = re.search(r"```python\n(# Python, with PyJWT\n.*?)```", readme, re.DOTALL).group(1)
+code = compile(snippet.replace('["ES256"]', repr(algorithms)), "README", "exec")
+
+
+class Keys:
+    """PyJWKClient without the network."""
+
+    def __init__(self, uri):
+        assert uri == f"{settings['issuer']}/oauth/jwks"
+
+    def get_signing_key_from_jwt(self, token):
+        return keys[jwt.get_unverified_header(token)["kid"]]
+
+
+jwt.PyJWKClient = Keys
 
 
 def accepts(vector):
@@ -45,7 +49,7 @@ def accepts(vector):
 
     try:
         with unittest.mock.patch.object(jwt.api_jwt, "datetime", Clock):
-            verify(vector["jwt"])
+            exec(code, {"access_token": vector["jwt"]})
         return True
     except Exception:
         # Whatever it raises, the token is not let in.
