@@ -33,13 +33,26 @@ export default {
     floor('dashboard-ui-knows-no-view', '^dashboard/src/ui/', '^dashboard/src/(ui|texts|api)/'),
     floor('dashboard-tokens-know-no-shell', '^dashboard/src/tokens/', '^dashboard/src/(?!shell/)'),
     // What product teams install knows the server by the RFCs alone, and runs where there is no Node.js.
-    floor('verifier-is-alone', '^sdk/verifier/src/', '^sdk/verifier/src/'),
     {
-      name: 'verifier-is-web-standard',
+      name: 'verifier-has-jose-alone',
       severity: 'error',
       from: { path: '^sdk/verifier/src/' },
       to: { pathNot: '^sdk/verifier/src/|node_modules/jose/' },
     },
+    {
+      name: 'client-has-nothing',
+      severity: 'error',
+      from: { path: '^sdk/client/src/', pathNot: '^sdk/client/src/command' },
+      to: { pathNot: '^sdk/client/src/(?!command)' },
+    },
+    {
+      name: 'client-command-has-node-alone',
+      severity: 'error',
+      from: { path: '^sdk/client/src/command' },
+      to: { pathNot: '^sdk/client/src/', dependencyTypesNot: ['core'] },
+    },
+    // They stand for an implementation of others: what makes them shares no code with what they test.
+    floor('vectors-are-alone', '^sdk/vectors/', '^sdk/vectors/'),
     {
       name: 'domain-has-no-frameworks',
       severity: 'error',
