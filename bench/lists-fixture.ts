@@ -115,23 +115,26 @@ export async function fillLists({ knex }: Database): Promise<Filled> {
   }
 
   async function addEvents(token: string): Promise<void> {
+    // As a server that has run for a year has them.
+    for (let month = 13; month >= 0; month -= 1)
+      await stores.exchangeEvents.deleteExpired(new Date(now.getFullYear(), now.getMonth() - month, 15));
     await knex.raw(
       `INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id, ip, user_agent)
        SELECT gen_random_uuid(), t.created_at, 'token.created', 'user', t.user_id, t.organization_id, t.id, '192.0.2.1', 'bench'
        FROM platform_tokens t`,
     );
     await knex.raw(
-      `INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id, ip, user_agent)
-       SELECT gen_random_uuid(), ?::timestamptz - n * interval '5 minutes', 'token.exchanged', 'token', ?, ?, ?, '192.0.2.1', 'bench'
+      `INSERT INTO exchange_events (id, at, organization_id, token_id, service_id, ip, user_agent)
+       SELECT gen_random_uuid(), ?::timestamptz - n * interval '5 minutes', ?, ?, ?, '192.0.2.1', 'bench'
        FROM generate_series(1, ?) AS n`,
-      [now, token, organizationId, token, sizes.exchanges],
+      [now, organizationId, token, services[0] as string, sizes.exchanges],
     );
     await knex.raw(
-      `INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id, ip, user_agent)
-       SELECT gen_random_uuid(), ?::timestamptz - n * interval '1 minute', 'token.exchanged', 'token', t.id, t.organization_id,
-         t.id, '192.0.2.1', 'bench'
+      `INSERT INTO exchange_events (id, at, organization_id, token_id, service_id, ip, user_agent)
+       SELECT gen_random_uuid(), ?::timestamptz - n * interval '1 minute', t.organization_id, t.id, t.service_id, '192.0.2.1',
+         'bench'
        FROM generate_series(1, ?) AS n
-       JOIN (SELECT id, organization_id, row_number() OVER (ORDER BY digest) - 1 AS k FROM platform_tokens) AS t
+       JOIN (SELECT id, organization_id, service_id, row_number() OVER (ORDER BY digest) - 1 AS k FROM platform_tokens) AS t
          ON t.k = n % ?`,
       [now, sizes.otherExchanges, sizes.tokens + sizes.otherTokens],
     );

@@ -62,8 +62,22 @@ export const policy = Object.freeze({
   usageFlushIntervalMs: 500,
   /** …or as soon as so many wait. */
   usageBatchSize: 250,
+  /** Events of one statement. */
+  usageBatchMaximum: 1_000,
+  /**
+   * Of the exchanges of a token from one address and user agent within a minute, so many have an event each; one more
+   * event counts the rest. In each server process.
+   */
+  exchangeEventsAMinute: 5,
+  exchangeMinuteMs: 60_000,
+  /** Tokens × addresses × user agents that are counted at once: with more of them their minute ends early. */
+  exchangeSources: 10_000,
+  /** Exchange events leave by whole months: none before it is so many months old, and all a month later. */
+  exchangeEventMonths: 13,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,
+  /** How long a statement that changes a busy table waits for its lock, before it leaves it to the next sweep. */
+  sweepLockTimeoutMs: 200,
   /** Sign-in attempts that fail, in a window of so many seconds from the first one. */
   signInLimits: Object.freeze({ window: 15 * 60, perAccountAndAddress: 5, perAddress: 50, perAccount: 50 }),
   /** How long a browser counts as one that has signed in before. */

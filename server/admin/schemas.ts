@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
 import { nameFault } from '../domain/name.ts';
-import type { AuditEvent } from '../storage/audit-events.ts';
+import type { ListedEvent } from '../storage/audit-events.ts';
 import type { Client } from '../storage/clients.ts';
 import type { Member } from '../storage/memberships.ts';
 import type { Organization } from '../storage/organizations.ts';
@@ -319,6 +319,10 @@ export const auditEventSchema = z
     ip: z.string().nullable(),
     user_agent: z.string().nullable(),
     reason: z.string().nullable(),
+    count: z.int().min(1).meta({
+      description:
+        'how many exchanges a `token.exchanged` event stands for, `at` being the last of them; 1 for every other event',
+    }),
   })
   .meta({ id: 'AuditEvent' });
 export const auditQuerySchema = z.strictObject({
@@ -427,7 +431,7 @@ export function presentSigningKey(key: StoredSigningKey, state: string) {
   };
 }
 
-export function presentAuditEvent(event: AuditEvent) {
+export function presentAuditEvent(event: ListedEvent) {
   return {
     id: event.id,
     at: iso(event.at),
@@ -439,5 +443,6 @@ export function presentAuditEvent(event: AuditEvent) {
     ip: event.ip,
     user_agent: event.userAgent,
     reason: event.reason,
+    count: event.count,
   };
 }

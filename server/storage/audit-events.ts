@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { v7 as uuidv7 } from 'uuid';
+import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
 import type { Visibility } from './platform-tokens.ts';
@@ -18,6 +18,12 @@ export interface AuditEvent {
   readonly userAgent: string | null;
   readonly requestId: string | null;
   readonly reason: string | null;
+}
+
+/** As the trail has it. */
+export interface ListedEvent extends AuditEvent {
+  /** How many exchanges a `token.exchanged` event stands for; 1 of every other. */
+  readonly count: number;
 }
 
 /** An event of what the server did by itself, in no request. @param actor the part of it that did */
@@ -50,7 +56,7 @@ export interface AuditFilter {
 }
 
 const columns = `e.id, e.at, e.action, e.actor_type, e.actor_id, e.organization_id, e.token_id, e.target_id,
-  host(e.ip) AS ip, e.user_agent, e.request_id, e.reason`;
+  host(e.ip) AS ip, e.user_agent, e.request_id, e.reason, e.count`;
 const insertColumns: { name: string; type: string; value: (event: AuditEvent) => string | null }[] = [
   { name: 'id', type: 'uuid', value: (event) => event.id },
   { name: 'at', type: 'timestamptz', value: (event) => event.at.toISOString() },
@@ -81,7 +87,8 @@ export function createAuditEvents(knex: Knex) {
       );
     },
 
-    list(visibility: Visibility, filter: AuditFilter, page: PageRequest): Promise<Page<AuditEvent>> {
+    /** Exchanges have a table of their own; the view has both. */
+    async list(visibility: Visibility, filter: AuditFilter, page: PageRequest): Promise<Page<ListedEvent>> {
       const sort = {
         expression: 'e.at',
         type: 'timestamptz',
@@ -89,55 +96,60 @@ export function createAuditEvents(knex: Knex) {
         id: 'e.id',
         idType: 'uuid',
       } as const;
-      const filtered = knex('audit_events as e').where(visibleTo(visibility, knex)).where(matching(filter));
-      return readPage<Row, AuditEvent>(
-        filtered,
-        columns,
-        sort,
-        page,
-        toAuditEvent,
-        knex('audit_events as e'),
-      );
+      const trail = () => knex('audit_trail as e');
+      const filtered = trail()
+        .where(await visibleTo(visibility, filter, knex))
+        .where(matching(filter));
+      return readPage<Row, ListedEvent>(filtered, columns, sort, page, toListedEvent, trail());
     },
   };
 }
 
 /**
- * An organization's admins see its trail; a member sees that of their own tokens. Each case by itself: beside an OR with
- * a subquery PostgreSQL uses no index, and every list would read the events of all organizations.
+ * An organization's admins see its trail; a member sees that of their own tokens. Each case by itself, and the tokens by
+ * their ids: beside an OR with a subquery, and in a join with a view, PostgreSQL would read the events of all organizations.
  */
-function visibleTo(visibility: Visibility, knex: Knex) {
-  return (query: Knex.QueryBuilder): void => {
-    if (visibility.all) return;
-    const { userId, memberOf, adminOf } = visibility;
-    // Where they are admins, the trail of their own tokens is the organization's.
-    const onlyMemberOf = memberOf.filter((id) => !adminOf.includes(id));
-    if (onlyMemberOf.length === 0) {
-      query.whereIn('e.organization_id', adminOf);
-      return;
-    }
-    const own = knex('platform_tokens')
-      .where('user_id', userId)
-      .whereIn('organization_id', onlyMemberOf)
-      .select('id');
-    if (adminOf.length === 0) {
-      query.whereIn('e.token_id', own);
-      return;
-    }
-    query.whereIn('e.organization_id', memberOf).where((either) => {
-      either.whereIn('e.organization_id', adminOf).orWhereIn('e.token_id', own);
-    });
+async function visibleTo(
+  visibility: Visibility,
+  { tokenId }: AuditFilter,
+  knex: Knex,
+): Promise<(query: Knex.QueryBuilder) => void> {
+  if (visibility.all) return () => {};
+  const { userId, memberOf, adminOf } = visibility;
+  // Where they are admins, the trail of their own tokens is the organization's.
+  const onlyMemberOf = memberOf.filter((id) => !adminOf.includes(id));
+  if (onlyMemberOf.length === 0) return (query) => void query.whereIn('e.organization_id', adminOf);
+  const own = await knex('platform_tokens')
+    .where('user_id', userId)
+    .whereIn('organization_id', onlyMemberOf)
+    .where(tokenId ? { id: tokenId } : {})
+    .pluck('id');
+  const ofOwn = knex.raw('e.token_id = ANY(?::uuid[])', [own]);
+  if (adminOf.length === 0) return (query) => void query.where(ofOwn);
+  return (query) => {
+    query
+      .whereIn('e.organization_id', memberOf)
+      .where((either) => void either.whereIn('e.organization_id', adminOf).orWhere(ofOwn));
   };
 }
 
 function matching(filter: AuditFilter) {
   return (query: Knex.QueryBuilder): void => {
     if (filter.organizationId) query.where('e.organization_id', filter.organizationId);
-    if (filter.actorId) query.where('e.actor_id', filter.actorId);
+    if (filter.actorId) query.where(byActor(filter.actorId));
     if (filter.action) query.where('e.action', filter.action);
     if (filter.tokenId) query.where('e.token_id', filter.tokenId);
     if (filter.from) query.where('e.at', '>=', filter.from);
     if (filter.to) query.where('e.at', '<', filter.to);
+  };
+}
+
+/** Of an exchange the actor is the token, and the index is that of its `token_id`: in each table the condition that it serves. */
+function byActor(id: string) {
+  return (query: Knex.QueryBuilder): void => {
+    query.whereRaw('(e.is_exchange OR e.actor_id = ?)', [id]);
+    if (isUuid(id)) query.whereRaw('(NOT e.is_exchange OR e.token_id = ?::uuid)', [id]);
+    else query.whereRaw('NOT e.is_exchange');
   };
 }
 
@@ -154,9 +166,10 @@ interface Row {
   user_agent: string | null;
   request_id: string | null;
   reason: string | null;
+  count: number;
 }
 
-function toAuditEvent(row: Row): AuditEvent {
+function toListedEvent(row: Row): ListedEvent {
   return {
     id: row.id,
     at: row.at,
@@ -169,5 +182,6 @@ function toAuditEvent(row: Row): AuditEvent {
     userAgent: row.user_agent,
     requestId: row.request_id,
     reason: row.reason,
+    count: row.count,
   };
 }

@@ -59,15 +59,14 @@ export async function readPage<Row, T>(
   const backwards = cursor?.side === 'before' || cursor?.side === 'until';
   const direction = sort.descending === backwards ? 'ASC' : 'DESC';
   const order = `${sort.expression} ${direction}, ${sort.id} ${direction}`;
+  const place = `${sort.expression}, ${sort.id}`;
   const nearest = filtered
     .clone()
     .orderByRaw(order)
     .limit(limit + 1);
   if (cursor) nearest.where(beside(sort, cursor));
   const source = table
-    ? table
-        .whereIn(filtered.client.raw(sort.id), nearest.select(filtered.client.raw(sort.id)))
-        .orderByRaw(order)
+    ? table.whereRaw(`(${place}) IN ?`, [nearest.select(filtered.client.raw(place))]).orderByRaw(order)
     : nearest;
   const rows = source.select(
     filtered.client.raw(
@@ -85,12 +84,12 @@ export async function readPage<Row, T>(
   const rowsAhead = found.length > limit;
   const [rowsBefore, rowsAfter] = backwards ? [rowsAhead, rowsBehind] : [rowsBehind, rowsAhead];
   // From a page whose rows have all gone, the way back starts where the page was looked for.
-  const place = (side: Side, row: typeof first) =>
+  const cursorAt = (side: Side, row: typeof first) =>
     row ? { side, value: row.cursor_value, id: row.cursor_id } : cursor && turned(cursor);
   return {
     data: chosen.map(map),
-    next: rowsAfter ? place('after', last) : undefined,
-    prev: rowsBefore ? place('before', first) : undefined,
+    next: rowsAfter ? cursorAt('after', last) : undefined,
+    prev: rowsBefore ? cursorAt('before', first) : undefined,
     total: Number(count?.total ?? 0),
   };
 }

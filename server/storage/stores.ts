@@ -2,6 +2,7 @@ import { type Artifacts, createArtifacts } from './artifacts.ts';
 import { type AuditEvents, createAuditEvents } from './audit-events.ts';
 import { type Clients, createClients } from './clients.ts';
 import type { Database } from './database.ts';
+import { createExchangeEvents, type ExchangeEvents } from './exchange-events.ts';
 import { createLeakReports, type LeakReports } from './leak-reports.ts';
 import { createMemberships, type Memberships } from './memberships.ts';
 import { createOrganizations, type Organizations } from './organizations.ts';
@@ -18,6 +19,7 @@ export interface Stores {
   readonly artifacts: Artifacts;
   readonly auditEvents: AuditEvents;
   readonly clients: Clients;
+  readonly exchangeEvents: ExchangeEvents;
   readonly leakReports: LeakReports;
   readonly memberships: Memberships;
   readonly organizations: Organizations;
@@ -32,11 +34,12 @@ export interface Stores {
 
 export function createStores(database: Database, onUsageError: UsageDeps['onError']): Stores {
   const { knex } = database;
-  const auditEvents = createAuditEvents(knex);
+  const exchangeEvents = createExchangeEvents(knex);
   return {
     artifacts: createArtifacts(knex),
-    auditEvents,
+    auditEvents: createAuditEvents(knex),
     clients: createClients(knex),
+    exchangeEvents,
     leakReports: createLeakReports(knex),
     memberships: createMemberships(knex),
     organizations: createOrganizations(knex),
@@ -45,7 +48,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
     statusLists: createStatusLists(knex),
-    usage: createUsageRecorder({ knex, auditEvents, onError: onUsageError }),
+    usage: createUsageRecorder({ knex, exchangeEvents, onError: onUsageError }),
     users: createUsers(knex),
   };
 }

@@ -2,114 +2,216 @@ import { randomBytes } from 'node:crypto';
 import type { Knex } from 'knex';
 import { v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
-import type { AuditEvent, AuditEvents } from './audit-events.ts';
+import type { AuditEvent } from './audit-events.ts';
 import { isRefusedData } from './database.ts';
+import type { ExchangeEvents } from './exchange-events.ts';
 
-export type UsageEvent = Omit<AuditEvent, 'id'>;
+/** A `token.exchanged` event, as it is recorded: of a token, for a service. */
+export type UsageEvent = Omit<AuditEvent, 'id' | 'organizationId' | 'tokenId' | 'targetId'> & {
+  readonly organizationId: string;
+  readonly tokenId: string;
+  readonly targetId: string;
+};
 
 export interface UsageDeps {
   readonly knex: Knex;
-  readonly auditEvents: AuditEvents;
-  /** Told of writes that failed (they are tried again) and of events that were dropped. */
+  readonly exchangeEvents: Pick<ExchangeEvents, 'insert'>;
+  /** Told of writes that failed (they are tried again) and of exchanges that were dropped. */
   readonly onError: (error: unknown, waiting: number, dropped: number) => void;
+  readonly minuteMs?: number;
 }
 
 /**
- * Exchanges, written behind the answers: the audit event and the token's last use leave in one batch every half
- * second. A crash loses at most what has not left yet; a lost database delays it, up to a bound.
+ * Exchanges, written behind the answers: events and the tokens' last use leave in one batch every half second. Of the
+ * exchanges of one token from one address and user agent in a minute, all after the first few are counted here and make
+ * one event when the minute is over. A crash loses at most what has not left yet; a lost database delays it, up to a
+ * bound.
  */
 export interface UsageRecorder {
-  /** @param event a `token.exchanged` event with a `tokenId`; it gets its id when it is written */
   record(event: UsageEvent): void;
   /** Writes what waits, and stops. */
   close(): Promise<void>;
 }
 
-export function createUsageRecorder({ knex, auditEvents, onError }: UsageDeps): UsageRecorder {
-  let waiting: UsageEvent[] = [];
+/** What waits to be written. */
+interface Entry {
+  readonly event: UsageEvent;
+  readonly count: number;
+  /** Made at the first try, and the same in each that follows; empty before. */
+  id: string;
+}
+
+/** A token's exchanges from one address and user agent, in the minute that began with the token's first exchange. */
+interface Source {
+  last: UsageEvent;
+  /** With an event each. */
+  single: number;
+  /** After them, without. */
+  counted: number;
+}
+
+/** Most tokens are used from one place at a time: others cost a map of their own. */
+interface Minute extends Source {
+  readonly ends: number;
+  others: Map<string, Source> | undefined;
+}
+
+export function createUsageRecorder({
+  knex,
+  exchangeEvents,
+  onError,
+  minuteMs = policy.exchangeMinuteMs,
+}: UsageDeps): UsageRecorder {
+  let waiting: Entry[] = [];
+  /** By token, in the order in which they began. */
+  const minutes = new Map<string, Minute>();
+  let sources = 0;
   let writing: Promise<void> | undefined;
   let timer: NodeJS.Timeout | undefined;
   let dropped = 0;
 
-  async function write(batch: readonly UsageEvent[]): Promise<void> {
-    const last = new Map(batch.map((event) => [event.tokenId, event]));
-    // Sorted, so that two instances that write the same tokens lock them in the same order.
-    const used = [...last.values()].sort((a, b) => (String(a.tokenId) < String(b.tokenId) ? -1 : 1));
+  /** A minute ends at the next tick after its end: looked up here, the clock need not be asked. */
+  function sourceOf(event: UsageEvent): Source | undefined {
+    const minute = minutes.get(event.tokenId);
+    if (minute === undefined || isSameSource(minute.last, event)) return minute;
+    return minute.others?.get(keyOf(event));
+  }
+
+  function begin(event: UsageEvent): void {
+    if (sources >= policy.exchangeSources) {
+      endMinutes(Number.POSITIVE_INFINITY);
+      start();
+    }
+    sources += 1;
+    const minute = minutes.get(event.tokenId);
+    if (minute === undefined) {
+      const ends = performance.now() + minuteMs;
+      minutes.set(event.tokenId, { last: event, single: 1, counted: 0, ends, others: undefined });
+      return;
+    }
+    minute.others ??= new Map();
+    minute.others.set(keyOf(event), { last: event, single: 1, counted: 0 });
+  }
+
+  function endMinutes(now: number): void {
+    for (const [tokenId, minute] of minutes) {
+      if (minute.ends > now) return;
+      minutes.delete(tokenId);
+      end(minute);
+      for (const source of minute.others?.values() ?? []) end(source);
+    }
+  }
+
+  function end({ last, counted }: Source): void {
+    sources -= 1;
+    if (counted > 0) waiting.push({ event: last, count: counted, id: '' });
+  }
+
+  async function write(batch: readonly Entry[]): Promise<void> {
     const random = randomBytes(16 * batch.length);
-    const events = batch.map((event, index) => ({
-      ...event,
-      id: uuidv7({ msecs: event.at.getTime(), random: random.subarray(16 * index, 16 * index + 16) }),
-    }));
+    const lastUses = new Map<string, UsageEvent>();
+    const events = batch.map((entry, index) => {
+      const { event, count } = entry;
+      const { at, organizationId, tokenId, targetId: serviceId, ip, userAgent, requestId } = event;
+      entry.id ||= uuidv7({
+        msecs: at.getTime(),
+        random: random.subarray(16 * index, 16 * index + 16),
+      });
+      const lastUse = lastUses.get(tokenId);
+      if (lastUse === undefined || lastUse.at <= at) lastUses.set(tokenId, event);
+      return { id: entry.id, at, organizationId, tokenId, serviceId, ip, userAgent, requestId, count };
+    });
+    // Sorted, so that two instances that write the same tokens lock them in the same order.
+    const used = [...lastUses.values()].sort((a, b) => (a.tokenId < b.tokenId ? -1 : 1));
     await knex.transaction(async (transaction) => {
-      await auditEvents.insert(events, transaction);
+      await exchangeEvents.insert(events, transaction);
       await transaction.raw(
         `UPDATE platform_tokens t SET last_used_at = u.at, last_used_ip = u.ip
          FROM (SELECT t.id, n.at, n.ip FROM unnest(?::uuid[], ?::timestamptz[], ?::inet[]) AS n (id, at, ip)
                JOIN platform_tokens t ON t.id = n.id ORDER BY t.id FOR NO KEY UPDATE OF t) u
          WHERE t.id = u.id AND (t.last_used_at IS NULL OR t.last_used_at < u.at)`,
         [
-          used.map((event) => event.tokenId as string),
-          used.map((event) => event.at.toISOString()),
-          used.map((event) => event.ip as string),
+          used.map(({ tokenId }) => tokenId),
+          used.map(({ at }) => at.toISOString()),
+          used.map(({ ip }) => ip as string),
         ],
       );
     });
   }
 
   async function flush(): Promise<void> {
-    const batch = waiting;
-    if (batch.length === 0) return;
+    const taken = waiting;
     waiting = [];
-    try {
-      await write(batch);
-    } catch (error) {
-      if (isRefusedData(error) && batch.length > 1) await writeSingly(batch);
-      else if (isRefusedData(error)) drop(error);
-      else keep(batch, error);
-    }
-  }
-
-  /** One event that PostgreSQL refuses must not take the others of its batch along, now or at the next try. */
-  async function writeSingly(batch: readonly UsageEvent[]): Promise<void> {
-    for (const [index, event] of batch.entries()) {
+    for (let from = 0; from < taken.length; from += policy.usageBatchMaximum) {
+      const batch = taken.slice(from, from + policy.usageBatchMaximum);
       try {
-        await write([event]);
+        await write(batch);
       } catch (error) {
-        if (!isRefusedData(error)) return keep(batch.slice(index), error);
-        drop(error);
+        const rest = isRefusedData(error) ? await writeSingly(batch) : { entries: batch, error };
+        if (rest) return keep(rest.entries.concat(taken.slice(from + batch.length)), rest.error);
       }
     }
   }
 
-  function drop(error: unknown): void {
-    dropped += 1;
-    onError(error, waiting.length, dropped);
+  /**
+   * One event that PostgreSQL refuses must not take the others of its batch along, now or at the next try.
+   * @returns what is left where the database is lost
+   */
+  async function writeSingly(
+    batch: readonly Entry[],
+  ): Promise<{ entries: Entry[]; error: unknown } | undefined> {
+    for (const [index, entry] of batch.entries()) {
+      try {
+        await write([entry]);
+      } catch (error) {
+        if (!isRefusedData(error)) return { entries: batch.slice(index), error };
+        dropped += entry.count;
+        onError(error, waiting.length, dropped);
+      }
+    }
+    return undefined;
   }
 
-  function keep(batch: readonly UsageEvent[], error: unknown): void {
-    const all = batch.concat(waiting);
+  function keep(entries: readonly Entry[], error: unknown): void {
+    const all = entries.concat(waiting);
     waiting = all.slice(-policy.usageBufferLimit);
-    dropped += all.length - waiting.length;
+    for (const { count } of all.slice(0, all.length - waiting.length)) dropped += count;
     onError(error, waiting.length, dropped);
   }
 
-  /** One batch at a time; what failed waits for the timer with the rest. */
+  /** One write at a time; what failed waits for the timer with the rest. */
   function start(): void {
-    clearTimeout(timer);
-    timer = undefined;
     writing ??= flush().finally(() => {
       writing = undefined;
       if (waiting.length > 0) schedule();
     });
   }
 
+  function tick(): void {
+    timer = undefined;
+    endMinutes(performance.now());
+    start();
+    if (minutes.size > 0) schedule();
+  }
+
   function schedule(): void {
-    timer ??= setTimeout(start, policy.usageFlushIntervalMs).unref();
+    timer ??= setTimeout(tick, policy.usageFlushIntervalMs).unref();
   }
 
   return {
     record(event) {
-      waiting.push(event);
+      const source = sourceOf(event);
+      if (source !== undefined) {
+        source.last = event;
+        if (source.single >= policy.exchangeEventsAMinute) {
+          source.counted += 1;
+          return;
+        }
+        source.single += 1;
+      } else {
+        begin(event);
+      }
+      waiting.push({ event, count: 1, id: '' });
       // Many at once leave early: small batches hold up nothing, and what lives briefly costs little memory.
       if (waiting.length === policy.usageBatchSize) start();
       else schedule();
@@ -117,7 +219,11 @@ export function createUsageRecorder({ knex, auditEvents, onError }: UsageDeps): 
     async close() {
       await writing;
       clearTimeout(timer);
+      endMinutes(Number.POSITIVE_INFINITY);
       await flush();
     },
   };
 }
+
+const isSameSource = (a: UsageEvent, b: UsageEvent): boolean => a.ip === b.ip && a.userAgent === b.userAgent;
+const keyOf = ({ ip, userAgent }: UsageEvent): string => `${ip} ${userAgent}`;

@@ -729,6 +729,7 @@ describe('the audit trail', () => {
           ip: '192.0.2.1',
           user_agent: 'x',
           reason: null,
+          count: 1,
         },
       ],
       next_cursor: expect.any(String),
@@ -736,6 +737,35 @@ describe('the audit trail', () => {
     });
     const next = await call('GET', `/audit-events?token_id=${tokenId}&limit=1&cursor=${body.next_cursor}`);
     expect([next.body.data[0].action, next.body.next_cursor]).toEqual(['token.created', null]);
+  });
+
+  it('has the exchanges: by token, service, actor and action, with their count', async () => {
+    const { id: tokenId, organizationId, service } = await harness.build.platformToken();
+    const at = new Date(Date.UTC(2026, 0, 2));
+    const exchanges = { organizationId, tokenId, serviceId: service.id, ip: '192.0.2.1', userAgent: 'x' };
+    await harness.stores.exchangeEvents.insert([
+      { ...exchanges, id: uuidv7(), at, requestId: null, count: 7 },
+    ]);
+    await call('DELETE', `/tokens/${tokenId}`);
+    const { body } = await call('GET', `/audit-events?actor_id=${tokenId}`);
+    expect(body.data).toEqual([
+      {
+        id: expect.any(String),
+        at: at.toISOString(),
+        action: 'token.exchanged',
+        actor: { type: 'token', id: tokenId },
+        organization_id: organizationId,
+        token_id: tokenId,
+        target_id: service.id,
+        ip: '192.0.2.1',
+        user_agent: 'x',
+        reason: null,
+        count: 7,
+      },
+    ]);
+    expect(await actions(`token_id=${tokenId}`)).toEqual(['token.exchanged', 'token.revoked']);
+    expect(await actions(`token_id=${tokenId}&action=token.exchanged`)).toEqual(['token.exchanged']);
+    expect(await actions(`token_id=${tokenId}&actor_id=nobody`)).toEqual([]);
   });
 
   it.each([

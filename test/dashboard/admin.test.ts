@@ -61,8 +61,7 @@ describeInBrowser("an organization's admin", () => {
     await dialog.getByRole('button', { name: 'Revoke', exact: true }).click();
     await page.getByText('1 token revoked').waitFor();
     expect((await exchange(stage.harness.url, token)).status).toBe(400);
-    const recorded = () =>
-      stage.harness.database.knex('audit_events').where({ token_id: id, action: 'token.exchanged' });
+    const recorded = () => stage.harness.database.knex('exchange_events').where({ token_id: id });
     await expect.poll(recorded).toHaveLength(1);
 
     await page.getByRole('combobox', { name: 'Status' }).click();

@@ -494,15 +494,15 @@ describeInBrowser('the access tokens of a user', () => {
     const { id, token } = await give('traced');
     await exchange(stage.harness.url, token, {}, { 'user-agent': 'connector/1.2 <b>x</b>' });
     // Written behind the answer.
-    const recorded = () =>
-      stage.harness.database.knex('audit_events').where({ token_id: id, action: 'token.exchanged' });
+    const recorded = () => stage.harness.database.knex('exchange_events').where({ token_id: id });
     await expect.poll(recorded).toHaveLength(1);
+    await recorded().update({ count: 12 });
     const page = await stage.openAs(user);
     await page.getByRole('button', { name: 'traced', exact: true }).click();
     const details = page.getByRole('dialog', { name: 'traced' });
     await details.getByText('tms:read tms:write').waitFor();
     await details.getByText('Exchanged for a JWT').waitFor();
-    await details.getByText('IP 127.0.0.1 · connector/1.2 <b>x</b>').waitFor();
+    await details.getByText('12 times · IP 127.0.0.1 · connector/1.2 <b>x</b>').waitFor();
     expect(await details.locator('time').first().textContent()).toMatch(
       /\(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)$/,
     );

@@ -467,7 +467,7 @@ describe('what an exchange leaves behind', () => {
         .knex('platform_tokens')
         .where({ id })
         .first(harness.database.knex.raw('last_used_at, host(last_used_ip) AS ip')),
-      events: await harness.database.knex('audit_events').where({ token_id: id }).select('*'),
+      events: await harness.database.knex('audit_trail').where({ token_id: id }).select('*'),
     });
     await expect.poll(async () => (await read()).events.length, { timeout: 3_000, interval: 50 }).toBe(1);
     const { row, events } = (await read()) as never as {
@@ -487,7 +487,7 @@ describe('what an exchange leaves behind', () => {
     expect(await refusal(exchange(harness.url, token))).toEqual([400, 'invalid_request']);
     await new Promise((resolve) => setTimeout(resolve, 800));
     const events = await harness.database
-      .knex('audit_events')
+      .knex('audit_trail')
       .where({ token_id: id, action: 'token.exchanged' });
     expect(events).toEqual([]);
     const row = await harness.database.knex('platform_tokens').where({ id }).first('last_used_at');

@@ -26,8 +26,11 @@ beforeAll(async () => {
         now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '730 days'
       FROM generate_series(1, 20000) n JOIN (SELECT *, row_number() OVER () k FROM memberships) m ON m.k = 1 + n % 1000;
     INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id)
-      SELECT gen_random_uuid(), t.created_at + n * interval '1 day', 'token.exchanged', 'token', t.id, t.organization_id, t.id
+      SELECT gen_random_uuid(), t.created_at, 'token.created', 'user', t.user_id, t.organization_id, t.id
       FROM platform_tokens t, generate_series(1, 2) n;
+    INSERT INTO exchange_events (id, at, organization_id, token_id, service_id)
+      SELECT gen_random_uuid(), now() - (k * 20 || ' seconds')::interval, organization_id, id, service_id
+      FROM (SELECT *, row_number() OVER () k FROM platform_tokens) t, generate_series(1, 2) n;
   `);
   await database.knex.raw('ANALYZE');
   row = await database.knex('platform_tokens').offset(7777).first();
@@ -143,7 +146,7 @@ describe('none reads all of platform_tokens:', () => {
       actor: { type: 'token', id: row.id },
       organizationId: row.organization_id,
       tokenId: row.id,
-      targetId: null,
+      targetId: row.service_id,
       ip: '192.0.2.1',
       userAgent: null,
       requestId: null,
@@ -174,6 +177,9 @@ describe('none reads the events of every organization:', () => {
   const user = (more: { memberOf: string[]; adminOf: string[] }) =>
     ({ all: false, userId: row.user_id, ...more }) as const;
   const own = () => [row.organization_id];
+  const inFull = /Seq Scan on (audit_events|exchange_events_(default|\d{4}_\d{2}))/;
+  // Of a month that is empty PostgreSQL reads all, which is nothing.
+  const isEmpty = (plan: string) => plan.replace(/Seq Scan on \S+ \S+ {2}\(cost=\S+ rows=1 width.*/g, '');
   it.each<[string, () => Promise<unknown>]>([
     ["an admin's trail", () => trail(user({ memberOf: own(), adminOf: own() }))],
     ["a member's trail", () => trail(user({ memberOf: own(), adminOf: [] }))],
@@ -181,17 +187,34 @@ describe('none reads the events of every organization:', () => {
     ["a member's token's trail", () => trail(user({ memberOf: own(), adminOf: [] }), { tokenId: row.id })],
     ["an organization's trail", () => trail({ all: true }, { organizationId: row.organization_id })],
     ["an actor's trail", () => trail({ all: true }, { actorId: row.user_id })],
+    ["a token's own exchanges", () => trail({ all: true }, { actorId: row.id })],
   ])('%s', async (_, work) => {
-    const plans = await plansOf(work, 'audit_events');
-    expect(plans).not.toMatch(/Seq Scan on audit_events/);
-    // In the order of time it would read every organization's until it has found enough.
-    expect(plans).not.toMatch(/audit_events_at/);
+    const plans = isEmpty(await plansOf(work, 'audit_trail'));
+    expect(plans).not.toMatch(inFull);
+    // In the order of time it would read every organization's until it has found enough; by id and time it finds one.
+    expect(plans).not.toMatch(
+      /Scan using (audit_events_at|exchange_events_\w+_pkey) .*\n(?!.*Index Cond: \(\(at = )/,
+    );
   });
 
   it('the trail of an admin here and a member there', async () => {
     const { id } = await database.knex('organizations').whereNot({ id: row.organization_id }).first('id');
     const work = () => trail(user({ memberOf: [...own(), id], adminOf: [id] }));
-    expect(await plansOf(work, 'audit_events')).not.toMatch(/Seq Scan on audit_events/);
+    expect(isEmpty(await plansOf(work, 'audit_trail'))).not.toMatch(inFull);
+  });
+
+  it('the newest of all, each table by its index', async () => {
+    const plans = await plansOf(() => trail({ all: true }), 'audit_trail');
+    expect(plans).toMatch(/Merge Append/);
+    expect(plans).toMatch(/using audit_events_at/);
+    expect(plans).toMatch(/using exchange_events_\d{4}_\d{2}_pkey/);
+  });
+
+  it('what happened to tokens, without the exchanges', async () => {
+    const plans = await plansOf(() => trail({ all: true }, { action: 'token.created' }), 'audit_trail');
+    const count = plans.slice(plans.indexOf('\nAggregate'));
+    expect(count).toContain('on audit_events');
+    expect(count).not.toContain('exchange_events');
   });
 });
 

@@ -1,12 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
-import { createLogger } from '../../server/http/logger.ts';
 import { createAdapterFactory } from '../../server/oidc/adapter.ts';
-import type { AuditEvent } from '../../server/storage/audit-events.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import { migrate, pendingMigrations } from '../../server/storage/migrations.ts';
-import { createUsageRecorder } from '../../server/storage/usage.ts';
 import { withDatabase } from '../support/global-setup.ts';
 import { createHarness, type Harness, postForm } from '../support/harness.ts';
 
@@ -18,124 +14,6 @@ beforeAll(async () => {
 afterAll(async () => {
   expect(statuses).not.toContain(500);
   await harness.close();
-});
-
-describe('the usage recorder', () => {
-  const event = (tokenId: string, more: Partial<AuditEvent> = {}): AuditEvent => ({
-    id: uuidv7(),
-    at: new Date(),
-    action: 'token.exchanged',
-    actor: { type: 'token', id: tokenId },
-    organizationId: null,
-    tokenId,
-    targetId: null,
-    ip: '192.0.2.1',
-    userAgent: null,
-    requestId: null,
-    reason: null,
-    ...more,
-  });
-  const recorded = async (tokenId: string) =>
-    Number(
-      (await harness.database.knex('audit_events').where({ token_id: tokenId }).count({ total: '*' }))[0]
-        ?.total,
-    );
-  const lastUsed = async (id: string) =>
-    (await harness.stores.platformTokens.find(id, { all: true }))?.lastUsedAt?.getTime();
-
-  function recorder({ failures = 0 } = {}) {
-    const batches: number[] = [];
-    const errors: unknown[] = [];
-    let left = failures;
-    const { knex, auditEvents } = { knex: harness.database.knex, auditEvents: harness.stores.auditEvents };
-    const usage = createUsageRecorder({
-      knex,
-      auditEvents: {
-        ...auditEvents,
-        async insert(events, executor) {
-          if (left-- > 0) throw new Error('the database is away');
-          batches.push(events.length);
-          await auditEvents.insert(events, executor);
-        },
-      },
-      onError: (...args) => errors.push(args),
-    });
-    return { usage, batches, errors };
-  }
-
-  it('writes what comes together in one batch, and the latest use of each token', async () => {
-    const { usage, batches, errors } = recorder();
-    const { id } = await harness.build.platformToken();
-    const other = await harness.build.platformToken();
-    const latest = new Date(Date.now() + 5000);
-    for (let n = 0; n < 99; n += 1) usage.record(event(n % 2 ? id : other.id));
-    usage.record(event(id, { at: latest, ip: '2001:db8::1' }));
-    expect(batches).toEqual([]);
-    await expect.poll(() => batches, { timeout: 5000 }).toEqual([100]);
-    await usage.close();
-    expect([await recorded(id), await lastUsed(id), errors]).toEqual([50, latest.getTime(), []]);
-    expect((await harness.stores.platformTokens.find(id, { all: true }))?.lastUsedIp).toBe('2001:db8::1');
-  });
-
-  it('drops an event that PostgreSQL refuses, and writes all others of its batch', async () => {
-    const { usage, errors } = recorder();
-    const { id } = await harness.build.platformToken();
-    usage.record(event(id));
-    usage.record(event(id, { ip: 'fe80::1%eth0' }));
-    usage.record(event(id));
-    await usage.close();
-    expect(await recorded(id)).toBe(2);
-    expect(errors).toEqual([[expect.objectContaining({ code: '22P02' }), 0, 1]]);
-  });
-
-  it('says what PostgreSQL refused, never the statement', async () => {
-    const { usage, errors } = recorder();
-    const { id } = await harness.build.platformToken();
-    usage.record(event(id, { ip: 'fe80::1%eth0' }));
-    await usage.close();
-    const lines: string[] = [];
-    const logger = createLogger('error', { write: (line: string) => void lines.push(line) });
-    logger.error({ err: (errors as [unknown][])[0]?.[0] }, 'not recorded');
-    expect(JSON.parse(String(lines[0])).err.message).toMatch(/^invalid input syntax for type inet/);
-    expect(lines[0]).not.toMatch(/insert into|unnest/i);
-  });
-
-  it('never sets the last use back', async () => {
-    const { id } = await harness.build.platformToken();
-    const at = new Date();
-    for (const when of [at, new Date(at.getTime() - 60_000)]) {
-      const { usage } = recorder();
-      usage.record(event(id, { at: when }));
-      await usage.close();
-    }
-    expect([await lastUsed(id), await recorded(id)]).toEqual([at.getTime(), 2]);
-  });
-
-  it('survives writes that fail, and writes everything once, later', async () => {
-    const { usage, batches, errors } = recorder({ failures: 2 });
-    const { id } = await harness.build.platformToken();
-    usage.record(event(id));
-    await expect.poll(() => errors.length, { timeout: 5000 }).toBe(1);
-    usage.record(event(id));
-    await expect.poll(() => batches, { timeout: 5000 }).toEqual([2]);
-    expect([await recorded(id), errors]).toEqual([
-      2,
-      [
-        [expect.any(Error), 1, 0],
-        [expect.any(Error), 2, 0],
-      ],
-    ]);
-    await usage.close();
-    expect(await recorded(id)).toBe(2);
-  });
-
-  it('writes what waits when it is closed', async () => {
-    const { usage, batches } = recorder();
-    const { id } = await harness.build.platformToken();
-    usage.record(event(id));
-    await usage.close();
-    expect([batches, await recorded(id)]).toEqual([[1], 1]);
-  });
 });
 
 describe('artifacts', () => {

@@ -428,6 +428,8 @@ export interface components {
              * @description RFC 3339, UTC
              */
             at: string;
+            /** @description how many exchanges a `token.exchanged` event stands for, `at` being the last of them; 1 for every other event */
+            count: number;
             /**
              * Format: uuid
              * @description UUIDv7

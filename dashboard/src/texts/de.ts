@@ -142,6 +142,7 @@ export const german: Texts = {
   by: (name) => `durch ${name}`,
   trail: 'Verlauf',
   trailEmpty: 'Noch ist nichts verzeichnet.',
+  times: (count) => `${count}-mal`,
   showMore: 'Mehr anzeigen',
   actionNames: {
     'token.created': 'Erzeugt',

@@ -142,6 +142,7 @@ export const english = {
   by: (name: string) => `by ${name}`,
   trail: 'History',
   trailEmpty: 'Nothing has been recorded yet.',
+  times: (count: number) => `${count} times`,
   showMore: 'Show more',
   actionNames: {
     'token.created': 'Created',

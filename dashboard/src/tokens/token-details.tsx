@@ -118,6 +118,7 @@ function Trail({ token }: { readonly token: Token }) {
             </Text>
             <Text size="sm" c="dimmed" className={classes.wrap}>
               {[
+                event.count > 1 ? texts.times(event.count) : '',
                 event.actor.type === 'token' ? '' : texts.by(nameOf(event.actor)),
                 event.ip ? texts.from(event.ip) : '',
                 event.action === 'token.exchanged' ? (event.user_agent ?? '') : '',
