@@ -2,7 +2,7 @@ import pino, { type DestinationStream, type Logger } from 'pino';
 import { maskSecrets } from '../domain/redaction.ts';
 
 /**
- * JSON lines, by default on standard output. Lines leave together: 8 KiB of them, or what there is after a fifth of a
+ * JSON lines, by default on standard output. Lines leave together: 32 KiB of them, or what there is after a fifth of a
  * second, at once for `fatal`, and at the process's end. Only a `kill -9` loses some.
  */
 export function createLogger(level: string, destination: DestinationStream = standardOutput()): Logger {
@@ -13,7 +13,7 @@ export function createLogger(level: string, destination: DestinationStream = sta
 }
 
 function standardOutput(): DestinationStream {
-  return pino.destination({ dest: 1, sync: false, minLength: 8192, periodicFlush: 200 });
+  return pino.destination({ dest: 1, sync: false, minLength: 32_768, maxWrite: 65_536, periodicFlush: 200 });
 }
 
 /** Named members only: Node's and PostgreSQL's errors carry whole requests (`rawPacket`, `input`) and rows (`detail`). */

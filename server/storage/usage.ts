@@ -43,7 +43,10 @@ interface Entry {
 
 /** A token's exchanges from one address and user agent, in the minute that began with the token's first exchange. */
 interface Source {
-  last: UsageEvent;
+  /** Of the last one only what differs: whole events would live long enough to burden the collection of garbage. */
+  readonly first: UsageEvent;
+  lastAt: Date;
+  lastRequestId: string | null;
   /** With an event each. */
   single: number;
   /** After them, without. */
@@ -73,7 +76,7 @@ export function createUsageRecorder({
   /** A minute ends at the next tick after its end: looked up here, the clock need not be asked. */
   function sourceOf(event: UsageEvent): Source | undefined {
     const minute = minutes.get(event.tokenId);
-    if (minute === undefined || isSameSource(minute.last, event)) return minute;
+    if (minute === undefined || isSameSource(minute.first, event)) return minute;
     return minute.others?.get(keyOf(event));
   }
 
@@ -86,11 +89,11 @@ export function createUsageRecorder({
     const minute = minutes.get(event.tokenId);
     if (minute === undefined) {
       const ends = performance.now() + minuteMs;
-      minutes.set(event.tokenId, { last: event, single: 1, counted: 0, ends, others: undefined });
+      minutes.set(event.tokenId, { ...sourceFrom(event), ends, others: undefined });
       return;
     }
     minute.others ??= new Map();
-    minute.others.set(keyOf(event), { last: event, single: 1, counted: 0 });
+    minute.others.set(keyOf(event), sourceFrom(event));
   }
 
   function endMinutes(now: number): void {
@@ -102,9 +105,9 @@ export function createUsageRecorder({
     }
   }
 
-  function end({ last, counted }: Source): void {
+  function end({ first, lastAt: at, lastRequestId: requestId, counted }: Source): void {
     sources -= 1;
-    if (counted > 0) waiting.push({ event: last, count: counted, id: '' });
+    if (counted > 0) waiting.push({ event: { ...first, at, requestId }, count: counted, id: '' });
   }
 
   async function write(batch: readonly Entry[]): Promise<void> {
@@ -202,9 +205,10 @@ export function createUsageRecorder({
     record(event) {
       const source = sourceOf(event);
       if (source !== undefined) {
-        source.last = event;
         if (source.single >= policy.exchangeEventsAMinute) {
           source.counted += 1;
+          source.lastAt = event.at;
+          source.lastRequestId = event.requestId;
           return;
         }
         source.single += 1;
@@ -225,5 +229,12 @@ export function createUsageRecorder({
   };
 }
 
+const sourceFrom = (event: UsageEvent): Source => ({
+  first: event,
+  lastAt: event.at,
+  lastRequestId: event.requestId,
+  single: 1,
+  counted: 0,
+});
 const isSameSource = (a: UsageEvent, b: UsageEvent): boolean => a.ip === b.ip && a.userAgent === b.userAgent;
 const keyOf = ({ ip, userAgent }: UsageEvent): string => `${ip} ${userAgent}`;
