@@ -48,7 +48,11 @@ function parseForm(body: string): Form {
 }
 
 /** @throws URIError for broken percent-encoding */
-export const decodeFormText = (text: string) => decodeURIComponent(text.replaceAll('+', ' '));
+export function decodeFormText(text: string): string {
+  const spaced = text.replaceAll('+', ' ');
+  // Decoding costs as much where there is nothing to decode.
+  return spaced.includes('%') ? decodeURIComponent(spaced) : spaced;
+}
 
 /** RFC 6749 §3.2: parameters come once. */
 export function refuseRepetition(form: Form, repeatable: readonly string[] = []): void {
