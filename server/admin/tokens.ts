@@ -194,7 +194,7 @@ function unprocessable(members: readonly string[], detail: string): Problem {
 }
 
 /** The membership's lock makes count and insert one step, whatever runs beside it (contract §7: the limit). */
-async function createToken(
+export async function createToken(
   {
     transaction,
     memberships,
