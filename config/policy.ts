@@ -76,6 +76,12 @@ export const policy = Object.freeze({
   exchangeEventMonths: 13,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,
+  /** Platform tokens leave so long after they ended, by expiry or revocation. */
+  endedTokenRetention: 400 * 24 * 60 * 60,
+  /** Of each statement; the pause after it; and of each sweep, of which there is one every ten minutes. */
+  retentionBatch: 1_000,
+  retentionPauseMs: 50,
+  retentionBatchesASweep: 100,
   /** How long a statement that changes a busy table waits for its lock, before it leaves it to the next sweep. */
   sweepLockTimeoutMs: 200,
   /** Sign-in attempts that fail, in a window of so many seconds from the first one. */
@@ -92,4 +98,6 @@ export const policy = Object.freeze({
   /** In bytes. Proxies refuse an answer whose headers are long: nginx, as it comes, takes 4 or 8 KiB of them in all. */
   linkHeaderLimit: 3 * 1024,
   bulkRevokeMaximum: 100,
+  /** A list's `total` is exact up to here; above it, for lists over all organizations and of events, PostgreSQL's estimate. */
+  exactTotal: 10_000,
 });

@@ -85,7 +85,8 @@ export async function startServer(
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const sealer = createSealer(await keyEncryptionKeys(config, stores));
-    const { artifacts, auditEvents, exchangeEvents, leakReports, rateLimits, signingKeys } = stores;
+    const { artifacts, auditEvents, exchangeEvents, leakReports, rateLimits, retention, signingKeys } =
+      stores;
     const keyRing = await createKeyRing({
       signingKeys,
       sealer,
@@ -116,7 +117,14 @@ export async function startServer(
       stopping: () => stopping,
     });
     const sweep = setInterval(() => {
-      for (const { deleteExpired } of [artifacts, exchangeEvents, leakReports, rateLimits, signingKeys])
+      for (const { deleteExpired } of [
+        artifacts,
+        exchangeEvents,
+        leakReports,
+        rateLimits,
+        retention,
+        signingKeys,
+      ])
         deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
     }, sweepIntervalMs).unref();
 

@@ -8,6 +8,7 @@ import { createMemberships, type Memberships } from './memberships.ts';
 import { createOrganizations, type Organizations } from './organizations.ts';
 import { createPlatformTokens, type PlatformTokens } from './platform-tokens.ts';
 import { createRateLimits, type RateLimits } from './rate-limits.ts';
+import { createRetention, type Retention } from './retention.ts';
 import { createServices, type Services } from './services.ts';
 import { createSigningKeys, type SigningKeys } from './signing-keys.ts';
 import { createStatusLists, type StatusLists } from './status-lists.ts';
@@ -25,6 +26,7 @@ export interface Stores {
   readonly organizations: Organizations;
   readonly platformTokens: PlatformTokens;
   readonly rateLimits: RateLimits;
+  readonly retention: Retention;
   readonly services: Services;
   readonly signingKeys: SigningKeys;
   readonly statusLists: StatusLists;
@@ -45,6 +47,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     organizations: createOrganizations(knex),
     platformTokens: createPlatformTokens(database),
     rateLimits: createRateLimits(knex),
+    retention: createRetention(knex),
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
     statusLists: createStatusLists(knex),
