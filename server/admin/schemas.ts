@@ -72,7 +72,14 @@ export function pageOf<T extends z.ZodType>(item: T, description: string) {
     schema: z.strictObject({
       data: z.array(item),
       next_cursor: z.string().nullable(),
-      total: z.int().min(0),
+      total: z
+        .int()
+        .min(0)
+        .meta({
+          description:
+            'how many there are in all pages. ' +
+            `Of events, and of tokens over all organizations, an estimate where there are more than ${policy.exactTotal}.`,
+        }),
     }),
     headers: {
       Link: {

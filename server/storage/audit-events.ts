@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
+import { policy } from '../../config/policy.ts';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
 import type { Visibility } from './platform-tokens.ts';
@@ -100,7 +101,10 @@ export function createAuditEvents(knex: Knex) {
       const filtered = trail()
         .where(await visibleTo(visibility, filter, knex))
         .where(matching(filter));
-      return readPage<Row, ListedEvent>(filtered, columns, sort, page, toListedEvent, trail());
+      return readPage<Row, ListedEvent>(filtered, columns, sort, page, toListedEvent, {
+        table: trail(),
+        exactTotal: policy.exactTotal,
+      });
     },
   };
 }

@@ -41,10 +41,16 @@ const otherSide = { after: 'until', from: 'before', before: 'from', until: 'afte
 const ascending = { after: '>', from: '>=', before: '<', until: '<=' } as const;
 const descending = { after: '<', from: '<=', before: '>', until: '>=' } as const;
 
+export interface PageOptions {
+  /** Where to read the columns, once the rows are chosen by what an index holds: for rows that are chosen from many. */
+  readonly table?: Knex.QueryBuilder;
+  /** Counts at most so many; where there are more, the total is PostgreSQL's estimate. */
+  readonly exactTotal?: number | undefined;
+}
+
 /**
  * @param filtered a query with its joins and conditions, without columns, order and limit
  * @param columns SQL of the columns to read
- * @param table where to read them, once the rows are chosen by what an index holds: for rows that are chosen from many
  */
 export async function readPage<Row, T>(
   filtered: Knex.QueryBuilder,
@@ -52,7 +58,7 @@ export async function readPage<Row, T>(
   sort: SortKey,
   page: PageRequest,
   map: (row: Row) => T,
-  table?: Knex.QueryBuilder,
+  { table, exactTotal }: PageOptions = {},
 ): Promise<Page<T>> {
   const { cursor, limit } = page;
   // Backwards the rows that are nearest to the cursor come first, and are turned round once they are chosen.
@@ -73,9 +79,9 @@ export async function readPage<Row, T>(
       `${columns}, (${sort.expression})::text AS cursor_value, (${sort.id})::text AS cursor_id`,
     ),
   );
-  const [found, [count], rowsBehind] = await Promise.all([
+  const [found, total, rowsBehind] = await Promise.all([
     rows as Promise<(Row & { cursor_value: string; cursor_id: string })[]>,
-    filtered.clone().count({ total: '*' }) as Promise<{ total: string }[]>,
+    exactTotal === undefined ? countOf(filtered) : boundedCountOf(filtered, exactTotal),
     cursor ? hasRows(filtered, beside(sort, turned(cursor))) : false,
   ]);
   const chosen = found.slice(0, limit);
@@ -90,7 +96,7 @@ export async function readPage<Row, T>(
     data: chosen.map(map),
     next: rowsAfter ? cursorAt('after', last) : undefined,
     prev: rowsBefore ? cursorAt('before', first) : undefined,
-    total: Number(count?.total ?? 0),
+    total,
   };
 }
 
@@ -101,6 +107,24 @@ function beside(sort: SortKey, { side, value, id }: Cursor) {
   const operator = (sort.descending ? descending : ascending)[side];
   const condition = `(${sort.expression}, ${sort.id}) ${operator} (?::${sort.type}, ?::${sort.idType})`;
   return (query: Knex.QueryBuilder): void => void query.whereRaw(condition, [value, id]);
+}
+
+async function countOf(rows: Knex.QueryBuilder): Promise<number> {
+  const [count] = await rows.clone().count({ total: '*' });
+  return Number(count?.total ?? 0);
+}
+
+async function boundedCountOf(filtered: Knex.QueryBuilder, most: number): Promise<number> {
+  const { client } = filtered;
+  const some = filtered
+    .clone()
+    .select(client.raw('1'))
+    .limit(most + 1);
+  const counted = await countOf(client.queryBuilder().from(some.as('some')));
+  if (counted <= most) return counted;
+  const { sql, bindings } = filtered.clone().select(client.raw('1')).toSQL();
+  const { rows } = await client.raw(`EXPLAIN (FORMAT JSON) ${sql}`, bindings as Knex.RawBinding[]);
+  return Math.max(counted, Math.round(rows[0]['QUERY PLAN'][0].Plan['Plan Rows']));
 }
 
 /** Stops at the first row that it finds. */

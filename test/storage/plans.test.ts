@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Database } from '../../server/storage/database.ts';
+import { deletions } from '../../server/storage/retention.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
 import { createTestDatabase } from '../support/harness.ts';
 
@@ -59,7 +60,9 @@ async function plansOf(work: () => Promise<unknown>, table = 'platform_tokens'):
     database.lookups.query = query;
   }
   const plans: string[] = [];
-  for (const { sql, bindings } of statements.filter((statement) => statement.sql.includes(table))) {
+  for (const { sql, bindings } of statements.filter(
+    (statement) => statement.sql.includes(table) && !statement.sql.startsWith('EXPLAIN'),
+  )) {
     const { rows } = await database.lookups.query(`EXPLAIN ${sql}`, [...bindings]);
     plans.push(rows.map((line) => line['QUERY PLAN']).join('\n'));
   }
@@ -130,6 +133,29 @@ describe('none reads all of platform_tokens:', () => {
     ],
   ])('%s', async (_, work) => {
     expect(await plansOf(work)).not.toMatch(/Seq Scan on platform_tokens/);
+  });
+
+  it.each([
+    ['name', 'platform_tokens_organization_name'],
+    ['created_at', 'platform_tokens_organization_created'],
+  ] as const)("an organization's tokens by %s, in the order of an index", async (by, index) => {
+    const work = () =>
+      stores.platformTokens.list(
+        { all: false, userId: uuidv7(), memberOf: [], adminOf: [row.organization_id] },
+        { statuses: ['active', 'expired'] },
+        { by, descending: false },
+        page,
+        new Date(),
+      );
+    expect(await plansOf(work)).toContain(`using ${index}`);
+  });
+
+  it.each([
+    [0, 'platform_tokens_expires'],
+    [1, 'platform_tokens_revoked'],
+  ])('what the sweep deletes', async (which, index) => {
+    const work = () => database.knex.raw(deletions[which] as string, [new Date(0), 1000]).then();
+    expect(await plansOf(work)).toMatch(new RegExp(`(using|on) ${index}`));
   });
 
   it('a check that would notice one', async () => {
@@ -212,9 +238,45 @@ describe('none reads the events of every organization:', () => {
 
   it('what happened to tokens, without the exchanges', async () => {
     const plans = await plansOf(() => trail({ all: true }, { action: 'token.created' }), 'audit_trail');
-    const count = plans.slice(plans.indexOf('\nAggregate'));
+    const [count] = plans.split('\nSort');
     expect(count).toContain('on audit_events');
     expect(count).not.toContain('exchange_events');
+  });
+});
+
+describe('the total', () => {
+  const everything = { all: true } as const;
+  let other: typeof row;
+  beforeAll(async () => {
+    // Of whom nothing was revoked above.
+    other = await database
+      .knex('platform_tokens')
+      .whereNot({ organization_id: row.organization_id })
+      .whereNot({ service_id: row.service_id })
+      .first();
+  });
+  it('of all organizations is an estimate where there are many, exact where there are few', async () => {
+    const { total } = await list(everything);
+    expect(total).toBeGreaterThan(18_000);
+    expect(total).toBeLessThan(22_000);
+    expect((await list(everything, { services: [other.service_id] })).total).toBe(500);
+    expect((await list(everything, { nameContains: 'no such name' })).total).toBe(0);
+  });
+
+  it('of an organization and of a user is exact', async () => {
+    const { rows } = await database.knex.raw(
+      'SELECT count(*)::int AS total FROM platform_tokens WHERE organization_id = ?',
+      [other.organization_id],
+    );
+    expect((await list(everything, { organizationId: other.organization_id })).total).toBe(rows[0].total);
+    expect((await list(everything, { userId: other.user_id })).total).toBe(20);
+  });
+
+  it('of events likewise: an estimate above the bound, whoever asks', async () => {
+    const { total } = await stores.auditEvents.list(everything, {}, page);
+    expect(total).toBeGreaterThan(72_000);
+    expect(total).toBeLessThan(88_000);
+    expect((await stores.auditEvents.list(everything, { tokenId: other.id }, page)).total).toBe(4);
   });
 });
 

@@ -739,6 +739,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["AuditEvent"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -807,6 +808,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Client"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -1284,6 +1286,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Organization"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -1592,6 +1595,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Member"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -1823,6 +1827,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Service"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -2137,6 +2142,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["SigningKey"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -2303,6 +2309,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Token"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
@@ -2681,6 +2688,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["User"][];
                         next_cursor: string | null;
+                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
                 };
