@@ -1,8 +1,9 @@
 import { ConfigError, readConfig } from '../config/env.ts';
 import { createLogger } from './http/logger.ts';
 import { SigningKeyError } from './keys/signing-keys.ts';
+import { StartError } from './listener.ts';
 import { SecretsError } from './secrets.ts';
-import { StartError, startServer } from './start.ts';
+import { startServer } from './start.ts';
 import { DatabaseUnusableError } from './storage/database.ts';
 import { EmbeddedPostgresError } from './storage/embedded.ts';
 

@@ -1,11 +1,4 @@
-import {
-  createServer,
-  type IncomingMessage,
-  type RequestListener,
-  type Server,
-  type ServerResponse,
-} from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { RequestListener } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
@@ -16,20 +9,18 @@ import { createApp } from './app.ts';
 import { createKeyTimes } from './domain/key-schedule.ts';
 import { createFirstStart, type FirstStart } from './first-start.ts';
 import { type Dashboard, loadDashboard } from './http/dashboard.ts';
-import { createKeyRing } from './keys/key-ring.ts';
+import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
 import { watchKeys } from './keys/key-watch.ts';
-import { createSealer } from './keys/sealing.ts';
+import { createSealer, type Sealer } from './keys/sealing.ts';
+import { openListener, StartError } from './listener.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { systemEvent } from './storage/audit-events.ts';
-import { createDatabase, type Database, verifyUsable } from './storage/database.ts';
+import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { listenTo } from './storage/notifications.ts';
 import { signingKeysChannel } from './storage/signing-keys.ts';
 import { createStores, type Stores } from './storage/stores.ts';
-
-/** The server cannot start for a reason that an operator can mend; the message says how. */
-export class StartError extends Error {}
 
 export interface RunningServer {
   readonly port: number;
@@ -39,35 +30,64 @@ export interface RunningServer {
   close(): Promise<void>;
 }
 
-const drainLimitMs = 20_000;
+export interface StartDeps {
+  readonly logger: Logger;
+  readonly clock?: () => Date;
+  /** The embedded database has ended, and could not be brought back. */
+  readonly onLost: (error: Error) => void;
+}
+
 const sweepIntervalMs = 10 * 60 * 1000;
 
-export async function startServer(
-  config: Config,
-  {
-    logger,
-    clock = () => new Date(),
-    onLost,
-  }: { logger: Logger; clock?: () => Date; onLost: (error: Error) => void },
-): Promise<RunningServer> {
+/** All in one process. */
+export async function startServer(config: Config, deps: StartDeps): Promise<RunningServer> {
   const dashboard = await readDashboard();
   // The port before anything is made: what a first start makes is shown once, and must not be made in vain.
-  let handle: RequestListener = notReady;
-  const server = createServer((request, response) => handle(request, response));
-  // Slow clients are cut: RFC 9110 leaves it to the server.
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 30_000;
-  await listen(server, config);
-
-  let embedded: EmbeddedPostgres | undefined;
-  let database: Database | undefined;
-  let stores: Stores | undefined;
-  let keyWatch: ReturnType<typeof watchKeys> | undefined;
+  const listener = await openListener(config);
+  let base: Base | undefined;
+  let service: Service | undefined;
   const release = async () => {
-    await drain(server);
-    await keyWatch?.close();
-    await stores?.usage.close();
-    await database?.close();
+    await listener.drain();
+    await service?.close();
+    await base?.close();
+  };
+  try {
+    base = await openBase(config, deps);
+    service = openService(config, { ...deps, ...base, dashboard });
+    listener.handle(service.handler);
+    return {
+      port: listener.port,
+      banner: base.banner,
+      async close() {
+        // Readiness says so first; what is on its way is still served.
+        service?.announceStop();
+        await setTimeout(policy.drainDelayMs);
+        await release();
+      },
+    };
+  } catch (error) {
+    await release();
+    throw error;
+  }
+}
+
+/** What an instance has once, however many processes serve for it. */
+export interface Base extends Connections, Keys {
+  readonly banner: string;
+}
+
+/** The database, its schema, the first start, and what is swept: all but serving. */
+export async function openBase(
+  config: Config,
+  { logger, clock = now, onLost }: StartDeps,
+  sizes?: PoolSizes,
+): Promise<Base> {
+  let embedded: EmbeddedPostgres | undefined;
+  let connections: Connections | undefined;
+  let sweep: NodeJS.Timeout | undefined;
+  const close = async () => {
+    clearInterval(sweep);
+    await connections?.close();
     await embedded?.stop();
   };
   try {
@@ -75,48 +95,15 @@ export async function startServer(
       const log = (message: string, details?: object) => logger.info({ ...details }, message);
       embedded = await startEmbedded({ dataDir: config.dataDir, onLost, log });
     }
-    const connectionString = config.databaseUrl ?? String(embedded?.connectionString);
-    database = createDatabase({ connectionString });
-    stores = createStores(database, (err, waiting, dropped) =>
-      logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
-    );
-
+    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), logger, sizes);
+    const { database, stores, connectionString } = connections;
     if (config.databaseUrl) await verifyUsable(database);
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
-    const sealer = createSealer(await keyEncryptionKeys(config, stores));
-    const { artifacts, auditEvents, exchangeEvents, leakReports, rateLimits, retention, signingKeys } =
-      stores;
-    const keyRing = await createKeyRing({
-      signingKeys,
-      sealer,
-      alg: config.signingAlg,
-      times: createKeyTimes(config.keyRotationDays),
-      clock,
-    });
-    keyWatch = watchKeys({
-      keyRing,
-      refreshInterval: policy.keyRefreshInterval,
-      listen: (onChange) => listenTo({ connectionString, channel: signingKeysChannel }, onChange),
-      record: ({ kid }, transaction) => {
-        const rotated = { at: clock(), action: 'signing_key.rotated', targetId: kid };
-        return auditEvents.insert([systemEvent('key-rotation', rotated)], transaction);
-      },
-      onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
-    });
-    let stopping = false;
-    const app = createApp({
-      config,
-      database,
-      stores,
-      sealer,
-      keyRing,
-      dashboard,
-      logger,
-      clock,
-      stopping: () => stopping,
-    });
-    const sweep = setInterval(() => {
+    const keys = await openKeys(config, stores, clock);
+
+    const { artifacts, exchangeEvents, leakReports, rateLimits, retention, signingKeys } = stores;
+    sweep = setInterval(() => {
       for (const { deleteExpired } of [
         artifacts,
         exchangeEvents,
@@ -132,25 +119,109 @@ export async function startServer(
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
-    handle = app.callback();
-    return {
-      port: (server.address() as AddressInfo).port,
-      banner: banner(config, firstStart),
-      async close() {
-        stopping = true;
-        // Readiness says so first; what is on its way is still served.
-        await setTimeout(policy.drainDelayMs);
-        clearInterval(sweep);
-        await release();
-      },
-    };
+    return { ...connections, ...keys, banner: banner(config, firstStart), close };
   } catch (error) {
-    await release();
+    await close();
     throw error;
   }
 }
 
-async function readDashboard(): Promise<Dashboard> {
+export interface Connections {
+  readonly connectionString: string;
+  readonly database: Database;
+  readonly stores: Stores;
+  /** Writes what waits, then lets go of the database. */
+  close(): Promise<void>;
+}
+
+/** Opens none by itself: the first query does. */
+export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
+  const database = createDatabase({ connectionString, ...sizes });
+  const stores = createStores(database, (err, waiting, dropped) =>
+    logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
+  );
+  return {
+    connectionString,
+    database,
+    stores,
+    async close() {
+      await stores.usage.close();
+      await database.close();
+    },
+  };
+}
+
+export interface Keys {
+  readonly sealer: Sealer;
+  readonly keyRing: KeyRing;
+}
+
+export async function openKeys(config: Config, stores: Stores, clock = now): Promise<Keys> {
+  const sealer = createSealer(await keyEncryptionKeys(config, stores));
+  const keyRing = await createKeyRing({
+    signingKeys: stores.signingKeys,
+    sealer,
+    alg: config.signingAlg,
+    times: createKeyTimes(config.keyRotationDays),
+    clock,
+  });
+  return { sealer, keyRing };
+}
+
+export interface ServiceDeps extends Connections, Keys {
+  readonly dashboard: Dashboard;
+  readonly logger: Logger;
+  readonly clock?: () => Date;
+}
+
+/** What a process that serves has for itself. */
+export interface Service {
+  readonly handler: RequestListener;
+  /** From here on readiness says `stopping`, and connections are not kept. */
+  announceStop(): void;
+  close(): Promise<void>;
+}
+
+export function openService(
+  config: Config,
+  { connectionString, database, stores, sealer, keyRing, dashboard, logger, clock = now }: ServiceDeps,
+): Service {
+  const keyWatch = watchKeys({
+    keyRing,
+    refreshInterval: policy.keyRefreshInterval,
+    listen: (onChange) => listenTo({ connectionString, channel: signingKeysChannel }, onChange),
+    record: ({ kid }, transaction) => {
+      const rotated = { at: clock(), action: 'signing_key.rotated', targetId: kid };
+      return stores.auditEvents.insert([systemEvent('key-rotation', rotated)], transaction);
+    },
+    onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
+  });
+  let stopping = false;
+  const app = createApp({
+    config,
+    database,
+    stores,
+    sealer,
+    keyRing,
+    dashboard,
+    logger,
+    clock,
+    stopping: () => stopping,
+  });
+  return {
+    handler: app.callback(),
+    announceStop() {
+      stopping = true;
+    },
+    close: () => keyWatch.close(),
+  };
+}
+
+function now(): Date {
+  return new Date();
+}
+
+export async function readDashboard(): Promise<Dashboard> {
   try {
     return await loadDashboard(fileURLToPath(new URL('../dashboard/dist/', import.meta.url)));
   } catch (cause) {
@@ -158,13 +229,6 @@ async function readDashboard(): Promise<Dashboard> {
     const reason = code === 'ENOENT' ? 'is not built: run "npm run build"' : `cannot be read: ${message}`;
     throw new StartError(`the dashboard ${reason}`, { cause });
   }
-}
-
-/** While the server comes up. */
-function notReady(request: IncomingMessage, response: ServerResponse): void {
-  request.resume();
-  response.writeHead(503, { 'Content-Type': 'application/json', 'Retry-After': String(policy.retryAfter) });
-  response.end('{"status":"unavailable","reasons":["starting"]}');
 }
 
 async function keyEncryptionKeys(config: Config, { signingKeys }: Stores): Promise<readonly Buffer[]> {
@@ -190,31 +254,11 @@ async function prepareSchema(config: Config, { knex }: Database, connectionStrin
   const unlimited = createDatabase({ connectionString, limited: false });
   try {
     await migrate(unlimited.knex);
+  } catch (cause) {
+    throw new StartError(`the schema could not be migrated: ${(cause as Error).message}`, { cause });
   } finally {
     await unlimited.close();
   }
-}
-
-function listen(server: Server, { port, host }: Config): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const reason = cause.code === 'EADDRINUSE' ? 'the port is taken' : cause.message;
-      reject(new StartError(`cannot listen on ${host}:${port}: ${reason}`, { cause }));
-    });
-    server.listen(port, host, resolve);
-  });
-}
-
-/** Takes no new connection, closes idle ones, and waits for the requests in flight. */
-function drain(server: Server): Promise<void> {
-  return new Promise((resolve) => {
-    const limit = globalThis.setTimeout(() => server.closeAllConnections(), drainLimitMs);
-    server.close(() => {
-      clearTimeout(limit);
-      resolve();
-    });
-    server.closeIdleConnections();
-  });
 }
 
 function banner(config: Config, { adminSecret, demonstration }: FirstStart): string {

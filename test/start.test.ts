@@ -65,7 +65,7 @@ function launch(
 async function start(env: NodeJS.ProcessEnv = {}): Promise<Started> {
   const port = Number(env.PORT ?? (await freePort()));
   const { child, output } = launch({ ...env, PORT: String(port) });
-  const url = `http://127.0.0.1:${port}`;
+  const url = `http://127.0.0.1:${port}${env.ISSUER ? new URL(env.ISSUER).pathname.replace(/\/$/, '') : ''}`;
   for (;;) {
     if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}: ${output()}`);
     const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
@@ -262,6 +262,50 @@ describe('with DATABASE_URL', () => {
     expect(refused.output()).toContain('npm run migrate');
     const server = await start({ ...env(url), MIGRATE_ON_START: 'true' });
     expect(await stop(server)).toBe(0);
+    await drop();
+  });
+
+  it('is alive, and no more than that, while it comes up', { timeout: 30_000 }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    await database.knex.raw('DROP SCHEMA public CASCADE');
+    await database.knex.raw('CREATE SCHEMA public');
+    const migrating = await database.knex.transaction();
+    await migrating.raw('SELECT pg_advisory_xact_lock(7301441)');
+    const port = await freePort();
+    const starting = start({
+      ...env(url),
+      PORT: String(port),
+      ISSUER: `http://localhost:${port}/idm`,
+      MIGRATE_ON_START: 'true',
+    });
+    const answer = async (path: string) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      return [response.status, response.headers.get('retry-after'), await response.json()];
+    };
+    const coming = [503, '2', { status: 'unavailable', reasons: ['starting'] }];
+    await expect
+      .poll(() => answer('/idm/health/live').catch(() => []))
+      .toEqual([200, null, { status: 'ok' }]);
+    for (const path of ['/idm/health/ready', '/idm/oauth/jwks', '/health/live', '/'])
+      expect(await answer(path)).toEqual(coming);
+    await migrating.rollback();
+    const server = await starting;
+    expect(await answer('/idm/health/live')).toEqual([200, null, { status: 'ok' }]);
+    await stop(server);
+    await drop();
+  });
+
+  it('says in one line that a migration fails', { timeout: 30_000 }, async () => {
+    const { url, drop, database } = await createTestDatabase();
+    await database.knex.raw('DROP SCHEMA public CASCADE');
+    await database.knex.raw('CREATE SCHEMA public');
+    await database.knex.raw('CREATE TABLE organizations (id int)');
+    const port = String(await freePort());
+    const refused = launch({ ...env(url), PORT: port, MIGRATE_ON_START: 'true' });
+    expect((await once(refused.child, 'exit'))[0]).toBe(1);
+    expect(refused.output()).toMatch(
+      /^the schema could not be migrated: .*"organizations" already exists\n$/,
+    );
     await drop();
   });
 

@@ -14,10 +14,13 @@ export interface Database {
   close(): Promise<void>;
 }
 
-export interface DatabaseOptions {
-  readonly connectionString: string;
+export interface PoolSizes {
   readonly poolSize?: number;
   readonly lookupPoolSize?: number;
+}
+
+export interface DatabaseOptions extends PoolSizes {
+  readonly connectionString: string;
   /** Whether statements end after a time, as those of a request must; migrations may take as long as they need. */
   readonly limited?: boolean;
 }
