@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { host } from './host.ts';
 import { policy } from './policy.ts';
 
 export const signingAlgs = ['ES256', 'RS256', 'PS256', 'EdDSA'] as const;
@@ -29,8 +30,8 @@ export interface Config {
   /** Where the public keys are by which GitHub's leak reports are verified. */
   readonly githubSecretScanningKeysUrl: string;
   readonly logLevel: string;
-  /** Server processes; `auto` has been resolved to the number of cores by the caller. */
-  readonly workers: number | 'auto';
+  /** Processes that serve; one is the whole server. */
+  readonly workers: number;
   readonly migrateOnStart: boolean;
 }
 
@@ -120,9 +121,9 @@ function readRotationDays(value: string | undefined, fault: Fault): number {
   return 90;
 }
 
-function readWorkers(value: string | undefined, fault: Fault): number | 'auto' {
+function readWorkers(value: string | undefined, fault: Fault): number {
   if (value === undefined) return 1;
-  if (value === 'auto') return 'auto';
+  if (value === 'auto') return host.cores;
   if (/^[1-9]\d{0,2}$/.test(value)) return Number(value);
   fault('WORKERS', 'must be a number from 1 to 999, or auto');
   return 1;

@@ -1,9 +1,12 @@
+import { availableParallelism } from 'node:os';
 import { delimiter, isAbsolute } from 'node:path';
 
 const { PATH = '/usr/bin:/bin', XDG_CACHE_HOME } = process.env;
 
 /** Where this machine keeps programs and caches: facts of the host, not settings of the product (those are in env.ts). */
 export const host = Object.freeze({
+  /** Those that this process may use. */
+  cores: availableParallelism(),
   /** `PATH` as it is, for programs that are started. */
   path: PATH,
   /** Absolute directories of `PATH`. */

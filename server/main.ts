@@ -1,53 +1,53 @@
-import { ConfigError, readConfig } from '../config/env.ts';
-import { createLogger } from './http/logger.ts';
-import { SigningKeyError } from './keys/signing-keys.ts';
-import { StartError } from './listener.ts';
-import { SecretsError } from './secrets.ts';
-import { startServer } from './start.ts';
-import { DatabaseUnusableError } from './storage/database.ts';
-import { EmbeddedPostgresError } from './storage/embedded.ts';
-
-const expected = [
-  ConfigError,
-  StartError,
-  SecretsError,
-  SigningKeyError,
-  DatabaseUnusableError,
-  EmbeddedPostgresError,
-];
+import cluster from 'node:cluster';
+import { readConfig } from '../config/env.ts';
+import { startCluster } from './cluster.ts';
+import { describeFailure } from './failure.ts';
+import { createLogger, standardOutput } from './http/logger.ts';
+import { type RunningServer, startServer } from './start.ts';
+import { runWorker } from './worker.ts';
 
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  const logger = createLogger(config.logLevel);
-  const server = await startServer(config, {
-    logger,
-    onLost(err) {
-      logger.fatal({ err }, 'the embedded database is lost');
-      process.exit(1);
-    },
-  });
+  if (cluster.isWorker) return runWorker(config);
+  const output = standardOutput();
+  const logger = createLogger(config.logLevel, output);
+  const onLost = (err: Error) => {
+    logger.fatal({ err }, 'the embedded database is lost');
+    process.exit(1);
+  };
+  let server: RunningServer;
+  let stopping = false;
+  const stop = (status: number) => {
+    if (stopping) return;
+    stopping = true;
+    server.close().then(
+      () => process.exit(status),
+      (err) => {
+        logger.fatal({ err }, 'stopping failed');
+        process.exit(1);
+      },
+    );
+  };
+  const onGivenUp = (err: Error) => {
+    logger.fatal({ err }, 'stopping: no worker stays up');
+    stop(1);
+  };
+  server =
+    config.workers === 1
+      ? await startServer(config, { logger, onLost })
+      : await startCluster(config, { logger, onLost, output, onGivenUp });
   process.stdout.write(`${server.banner}\n`);
   logger.info({ port: server.port, issuer: config.issuer }, 'ready');
 
-  let stopping = false;
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     process.on(signal, () => {
-      if (stopping) return;
-      stopping = true;
-      logger.info({ signal }, 'stopping');
-      server.close().then(
-        () => process.exit(0),
-        (err) => {
-          logger.fatal({ err }, 'stopping failed');
-          process.exit(1);
-        },
-      );
+      if (!stopping) logger.info({ signal }, 'stopping');
+      stop(0);
     });
   }
 }
 
 main().catch((error: unknown) => {
-  const known = expected.some((kind) => error instanceof kind);
-  process.stderr.write(`${known ? (error as Error).message : (error as Error).stack}\n`);
+  process.stderr.write(`${describeFailure(error)}\n`);
   process.exit(1);
 });

@@ -1,4 +1,3 @@
-import type { RequestListener } from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
@@ -12,7 +11,7 @@ import { type Dashboard, loadDashboard } from './http/dashboard.ts';
 import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
 import { watchKeys } from './keys/key-watch.ts';
 import { createSealer, type Sealer } from './keys/sealing.ts';
-import { openListener, StartError } from './listener.ts';
+import { type Listener, openListener, StartError } from './listener.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { systemEvent } from './storage/audit-events.ts';
 import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
@@ -45,27 +44,22 @@ export async function startServer(config: Config, deps: StartDeps): Promise<Runn
   // The port before anything is made: what a first start makes is shown once, and must not be made in vain.
   const listener = await openListener(config);
   let base: Base | undefined;
-  let service: Service | undefined;
   const release = async () => {
-    await listener.drain();
-    await service?.close();
     await base?.close();
   };
   try {
     base = await openBase(config, deps);
-    service = openService(config, { ...deps, ...base, dashboard });
-    listener.handle(service.handler);
+    const service = openService(config, { ...deps, ...base, dashboard, listener });
     return {
       port: listener.port,
       banner: base.banner,
       async close() {
-        // Readiness says so first; what is on its way is still served.
-        service?.announceStop();
-        await setTimeout(policy.drainDelayMs);
+        await service.close();
         await release();
       },
     };
   } catch (error) {
+    await listener.drain();
     await release();
     throw error;
   }
@@ -170,22 +164,19 @@ export async function openKeys(config: Config, stores: Stores, clock = now): Pro
 
 export interface ServiceDeps extends Connections, Keys {
   readonly dashboard: Dashboard;
+  readonly listener: Listener;
   readonly logger: Logger;
   readonly clock?: () => Date;
 }
 
-/** What a process that serves has for itself. */
-export interface Service {
-  readonly handler: RequestListener;
-  /** From here on readiness says `stopping`, and connections are not kept. */
-  announceStop(): void;
-  close(): Promise<void>;
-}
-
+/** Serves, with what each process that serves has for itself. */
 export function openService(
   config: Config,
-  { connectionString, database, stores, sealer, keyRing, dashboard, logger, clock = now }: ServiceDeps,
-): Service {
+  { connectionString, listener, clock = now, ...deps }: ServiceDeps,
+): { close(): Promise<void> } {
+  const { keyRing, stores, logger } = deps;
+  let stopping = false;
+  const app = createApp({ ...deps, config, clock, stopping: () => stopping });
   const keyWatch = watchKeys({
     keyRing,
     refreshInterval: policy.keyRefreshInterval,
@@ -196,24 +187,15 @@ export function openService(
     },
     onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
   });
-  let stopping = false;
-  const app = createApp({
-    config,
-    database,
-    stores,
-    sealer,
-    keyRing,
-    dashboard,
-    logger,
-    clock,
-    stopping: () => stopping,
-  });
+  listener.handle(app.callback());
   return {
-    handler: app.callback(),
-    announceStop() {
+    async close() {
+      // Readiness says so first; what is on its way is still served.
       stopping = true;
+      await setTimeout(policy.drainDelayMs);
+      await listener.drain();
+      await keyWatch.close();
     },
-    close: () => keyWatch.close(),
   };
 }
 

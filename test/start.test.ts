@@ -1,87 +1,26 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
-import { tmpdir } from 'node:os';
+import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { seed } from '../seeds/demonstration.ts';
 import { createDatabase } from '../server/storage/database.ts';
 import { migrate } from '../server/storage/migrations.ts';
-import { createTestDatabase, exchange, kek, postForm } from './support/harness.ts';
+import { createTestDatabase, exchange, findFreePort, kek, postForm } from './support/harness.ts';
+import { administrator, createProcesses, type Processes, printed, stop } from './support/processes.ts';
 
-/** The real process, started as `npm start` starts it. */
-
+let processes: Processes;
 let dataDir: string;
-const children = new Set<ChildProcess>();
+const start: Processes['start'] = (env) => processes.start(env);
+const launch: Processes['launch'] = (env, program) => processes.launch(env, program);
 
 beforeEach(async () => {
-  const parent = await mkdtemp(join(tmpdir(), 'platform-tokens-start-'));
-  // So that PostgreSQL's own user gets through where the tests run as root.
-  await chmod(parent, 0o755);
-  dataDir = join(parent, 'data');
+  processes = await createProcesses();
+  ({ dataDir } = processes);
 });
-afterEach(async () => {
-  for (const child of children) {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGTERM');
-      await once(child, 'exit');
-    }
-  }
-  children.clear();
-  await rm(join(dataDir, '..'), { recursive: true, force: true });
-});
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  return port;
-}
-
-interface Started {
-  readonly child: ChildProcess;
-  readonly url: string;
-  readonly port: number;
-  readonly output: () => string;
-}
-
-function launch(
-  env: NodeJS.ProcessEnv,
-  program = ['server/main.ts'],
-): { child: ChildProcess; output: () => string } {
-  const child = spawn(process.execPath, program, {
-    env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: dataDir, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  children.add(child);
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => (output += chunk));
-  return { child, output: () => output };
-}
-
-async function start(env: NodeJS.ProcessEnv = {}): Promise<Started> {
-  const port = Number(env.PORT ?? (await freePort()));
-  const { child, output } = launch({ ...env, PORT: String(port) });
-  const url = `http://127.0.0.1:${port}${env.ISSUER ? new URL(env.ISSUER).pathname.replace(/\/$/, '') : ''}`;
-  for (;;) {
-    if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}: ${output()}`);
-    const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
-    if (ready?.status === 200) return { child, url, port, output };
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
-
-async function stop({ child }: Started, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-  const exited = once(child, 'exit');
-  child.kill(signal);
-  const [code] = await exited;
-  return code;
-}
-
-const printed = (output: string, pattern: RegExp) => pattern.exec(output)?.[1] ?? '';
+afterEach(() => processes.close());
 
 describe('with the embedded database', () => {
   it('exchanges the printed token, before and after a restart, and prints its secrets once', {
@@ -143,7 +82,7 @@ describe('with the embedded database', () => {
       const path = join(dataDir, 'key-encryption-key');
       if (text === undefined) await rm(path);
       else await writeFile(path, text);
-      const refused = launch({ PORT: String(await freePort()) });
+      const refused = launch({ PORT: String(await findFreePort()) });
       expect((await once(refused.child, 'exit'))[0]).toBe(1);
       expect(refused.output()).toMatch(message);
       expect(refused.output()).not.toMatch(/^\s+at /m);
@@ -169,7 +108,7 @@ describe('with the embedded database', () => {
     timeout: 60_000,
   }, async () => {
     const first = await start();
-    const second = launch({ PORT: String(await freePort()) });
+    const second = launch({ PORT: String(await findFreePort()) });
     const [code] = await once(second.child, 'exit');
     expect(code).toBe(1);
     expect(second.output()).toContain(dataDir);
@@ -256,7 +195,7 @@ describe('with DATABASE_URL', () => {
     const { url, drop, database } = await createTestDatabase();
     await database.knex.raw('DROP SCHEMA public CASCADE');
     await database.knex.raw('CREATE SCHEMA public');
-    const refused = launch({ ...env(url), PORT: String(await freePort()) });
+    const refused = launch({ ...env(url), PORT: String(await findFreePort()) });
     const [code] = await once(refused.child, 'exit');
     expect(code).toBe(1);
     expect(refused.output()).toContain('npm run migrate');
@@ -271,7 +210,7 @@ describe('with DATABASE_URL', () => {
     await database.knex.raw('CREATE SCHEMA public');
     const migrating = await database.knex.transaction();
     await migrating.raw('SELECT pg_advisory_xact_lock(7301441)');
-    const port = await freePort();
+    const port = await findFreePort();
     const starting = start({
       ...env(url),
       PORT: String(port),
@@ -300,7 +239,7 @@ describe('with DATABASE_URL', () => {
     await database.knex.raw('DROP SCHEMA public CASCADE');
     await database.knex.raw('CREATE SCHEMA public');
     await database.knex.raw('CREATE TABLE organizations (id int)');
-    const port = String(await freePort());
+    const port = String(await findFreePort());
     const refused = launch({ ...env(url), PORT: port, MIGRATE_ON_START: 'true' });
     expect((await once(refused.child, 'exit'))[0]).toBe(1);
     expect(refused.output()).toMatch(
@@ -313,7 +252,7 @@ describe('with DATABASE_URL', () => {
     const { url, drop, database } = await createTestDatabase();
     await database.knex.transaction(seed);
     const production = { ...env(url), NODE_ENV: 'production', ISSUER: 'https://id.example.com' };
-    const refused = launch({ ...production, HOST: '127.0.0.1', PORT: String(await freePort()) });
+    const refused = launch({ ...production, HOST: '127.0.0.1', PORT: String(await findFreePort()) });
     expect((await once(refused.child, 'exit'))[0]).toBe(1);
     expect(refused.output()).toContain('demonstration seeds');
     await drop();
@@ -342,7 +281,7 @@ describe('with DATABASE_URL', () => {
       const spoilt = new URL(url);
       spoil(spoilt);
       for (const program of ['server/main.ts', 'server/migrate.ts']) {
-        const refused = launch({ ...env(spoilt.href), PORT: String(await freePort()) }, [program]);
+        const refused = launch({ ...env(spoilt.href), PORT: String(await findFreePort()) }, [program]);
         expect((await once(refused.child, 'exit'))[0]).toBe(1);
         expect(refused.output()).toMatch(/^the database of DATABASE_URL cannot be used: .+\n$/);
         expect(refused.output()).not.toContain(new URL(url).password);
@@ -386,33 +325,3 @@ it('exits with every fault of the environment', async () => {
   expect(code).toBe(1);
   expect(output()).toMatch(/PORT .*\n.*WORKERS/);
 });
-
-async function administrator(url: string, secret: string) {
-  const form = {
-    grant_type: 'client_credentials',
-    scope: 'admin',
-    client_id: 'admin',
-    client_secret: secret,
-  };
-  const { access_token: token } = (await (await postForm(url, form)).json()) as { access_token: string };
-  const send = (method: string, path: string, body: unknown) =>
-    fetch(url + path, {
-      method,
-      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
-    });
-  const post = (path: string, body: unknown) => send('POST', path, body);
-  return {
-    token,
-    post,
-    async newMember() {
-      const organization = (await (await post('/admin/organizations', { name: 'Acme' })).json()) as {
-        id: string;
-      };
-      const email = `${organization.id}@example.com`;
-      const user = (await (await post('/admin/users', { email, name: 'U' })).json()) as { id: string };
-      await send('PUT', `/admin/organizations/${organization.id}/members/${user.id}`, { role: 'member' });
-      return { organizationId: organization.id, userId: user.id };
-    },
-  };
-}

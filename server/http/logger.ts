@@ -2,17 +2,22 @@ import pino, { type DestinationStream, type Logger } from 'pino';
 import { maskSecrets } from '../domain/redaction.ts';
 
 /**
- * JSON lines, by default on standard output. Lines leave together: 32 KiB of them, or what there is after a fifth of a
+ * JSON lines, by default on standard output; with the worker's number where there are several. Lines leave together: 32 KiB of them, or what there is after a fifth of a
  * second, at once for `fatal`, and at the process's end. Only a `kill -9` loses some.
  */
-export function createLogger(level: string, destination: DestinationStream = standardOutput()): Logger {
+export function createLogger(
+  level: string,
+  destination: DestinationStream = standardOutput(),
+  worker?: number,
+): Logger {
+  const base = worker === undefined ? null : { worker };
   return pino(
-    { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: presentError } },
+    { level, base, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: presentError } },
     destination,
   );
 }
 
-function standardOutput(): DestinationStream {
+export function standardOutput(): DestinationStream {
   return pino.destination({ dest: 1, sync: false, minLength: 32_768, maxWrite: 65_536, periodicFlush: 200 });
 }
 

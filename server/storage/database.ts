@@ -25,6 +25,16 @@ export interface DatabaseOptions extends PoolSizes {
   readonly limited?: boolean;
 }
 
+/** Connections at most. Several workers share what one has, down to a few for each; see docs/operating.md. */
+export const poolSizes = Object.freeze({
+  worker: (workers: number) => ({
+    poolSize: Math.max(3, Math.ceil(10 / workers)),
+    lookupPoolSize: Math.max(2, Math.ceil(5 / workers)),
+  }),
+  /** Of a process that serves nothing: migrations, the first start, sweeps. */
+  primary: { poolSize: 5, lookupPoolSize: 1 },
+});
+
 const acquireTimeout = 3_000;
 const statementTimeout = 5_000;
 // Where PostgreSQL itself does not answer any more, its own timeout never comes. With the wait for a connection before
@@ -34,8 +44,8 @@ const queryTimeout = 6_000;
 /** Opens no connection by itself: the first query does. */
 export function createDatabase({
   connectionString,
-  poolSize = 10,
-  lookupPoolSize = 5,
+  poolSize = poolSizes.worker(1).poolSize,
+  lookupPoolSize = poolSizes.worker(1).lookupPoolSize,
   limited = true,
 }: DatabaseOptions): Database {
   const connection = {
