@@ -91,6 +91,36 @@ export function createDatabase({
   };
 }
 
+export interface NamedStatement {
+  readonly name: string;
+  readonly text: string;
+}
+
+const withoutNames = new WeakSet<pg.Pool>();
+
+/**
+ * By a prepared statement: PostgreSQL parses and plans it once a connection. A pooler that gives every transaction another
+ * connection and knows nothing of them (PgBouncer before 1.21, or with `max_prepared_statements = 0`) breaks that. Then
+ * the pool does without.
+ */
+export async function queryNamed<Row extends pg.QueryResultRow>(
+  pool: pg.Pool,
+  { name, text }: NamedStatement,
+  values: unknown[],
+): Promise<Row[]> {
+  if (!withoutNames.has(pool)) {
+    try {
+      return (await pool.query<Row>({ name, text, values })).rows;
+    } catch (error) {
+      const { code } = error as { code?: unknown };
+      // invalid_sql_statement_name, duplicate_prepared_statement: nothing was executed.
+      if (code !== '26000' && code !== '42P05') throw error;
+      withoutNames.add(pool);
+    }
+  }
+  return (await pool.query<Row>({ text, values })).rows;
+}
+
 /** Knex puts the statement before PostgreSQL's own message, and messages are logged. */
 function withoutStatement(error: Error, { sql }: { sql: string }): void {
   const prefix = `${sql} - `;

@@ -19,19 +19,17 @@ export async function pendingMigrations(knex: Knex): Promise<string[]> {
 }
 
 /**
- * Brings the schema up to date. Safe to call from several processes at once: they queue on an advisory lock, which
- * ends with its connection. Knex's own lock is a row that a killed process leaves behind, so the holder frees it.
+ * Brings the schema up to date. Safe to call from several processes at once: they queue on an advisory lock. It is a
+ * transaction's, which ends with its connection, and stays on one connection behind a pooler too; it holds nothing else.
+ * Knex's own lock is a row that a killed process leaves behind, so the holder frees it.
  * @param knex of a database without limits of time: a migration takes as long as it takes
  */
 export async function migrate(knex: Knex): Promise<void> {
-  const connection = await knex.client.acquireConnection();
-  try {
-    await connection.query('SELECT pg_advisory_lock($1)', [migrationLock]);
+  await knex.transaction(async (lock) => {
+    await lock.raw('SET LOCAL idle_in_transaction_session_timeout = 0');
+    await lock.raw('SELECT pg_advisory_xact_lock(?)', [migrationLock]);
     if ((await pendingMigrations(knex)).length === 0) return;
     await knex.migrate.forceFreeMigrationsLock();
     await knex.migrate.latest();
-  } finally {
-    await connection.query('SELECT pg_advisory_unlock_all()').catch(() => {});
-    await knex.client.releaseConnection(connection);
-  }
+  });
 }

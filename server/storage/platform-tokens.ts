@@ -1,7 +1,7 @@
 import type { Knex } from 'knex';
 import { policy } from '../../config/policy.ts';
 import type { ExchangeSubject } from '../domain/exchange-policy.ts';
-import type { Database, Executor } from './database.ts';
+import { type Database, type Executor, queryNamed } from './database.ts';
 import { joinCalls } from './joined-calls.ts';
 import { likeSubstring, type Page, type PageRequest, readPage, type SortKey } from './pages.ts';
 
@@ -114,7 +114,7 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     maximumKeys: 100,
     maximumCalls: 2,
     async load(digests) {
-      const { rows } = await lookups.query<LookupRow>({ ...byDigest, values: [digests] });
+      const rows = await queryNamed<LookupRow>(lookups, byDigest, [digests]);
       const found = new Map(rows.map((row) => [row.digest, toExchangeSubject(row)]));
       return digests.map((digest) => found.get(digest.toString('hex')));
     },
@@ -123,7 +123,7 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     maximumKeys: 100,
     maximumCalls: 2,
     async load(ids) {
-      const { rows } = await lookups.query<LookupRow>({ ...byId, values: [ids] });
+      const rows = await queryNamed<LookupRow>(lookups, byId, [ids]);
       const found = new Map(rows.map((row) => [row.id, toExchangeSubject(row)]));
       return ids.map((id) => found.get(id));
     },

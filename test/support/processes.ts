@@ -92,16 +92,17 @@ export async function administrator(url: string, secret: string) {
     client_secret: secret,
   };
   const { access_token: token } = (await (await postForm(url, form)).json()) as { access_token: string };
-  const send = (method: string, path: string, body: unknown) =>
+  const send = (method: string, path: string, body?: unknown) =>
     fetch(url + path, {
       method,
       headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   const post = (path: string, body: unknown) => send('POST', path, body);
   return {
     token,
     post,
+    send,
     async newMember() {
       const organization = (await (await post('/admin/organizations', { name: 'Acme' })).json()) as {
         id: string;
