@@ -65,13 +65,7 @@ export function createDatabase({
     pool: { min: 0, max: poolSize },
   });
   queries.on('query-error', withoutStatement);
-  const lookups = new pg.Pool({
-    ...connection,
-    max: lookupPoolSize,
-    query_timeout: acquireTimeout,
-    // One plan for any number of keys: PostgreSQL expects ten, and would plan anew for each time that they are fewer.
-    options: '-c plan_cache_mode=force_generic_plan',
-  });
+  const lookups = new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   lookups.on('error', () => {});
   return {

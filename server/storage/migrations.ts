@@ -1,9 +1,11 @@
 import { readdir } from 'node:fs/promises';
+import { setTimeout } from 'node:timers/promises';
 import type { Knex } from 'knex';
 import knexfile from '../../knexfile.ts';
 
 // Any number, the same in every release: whoever holds it migrates, everybody else waits.
 const migrationLock = 7_301_441;
+const lockRetryMs = 100;
 
 /**
  * The names of migrations that this release has and the database does not. Only looks. A database that is ahead is
@@ -27,9 +29,18 @@ export async function pendingMigrations(knex: Knex): Promise<string[]> {
 export async function migrate(knex: Knex): Promise<void> {
   await knex.transaction(async (lock) => {
     await lock.raw('SET LOCAL idle_in_transaction_session_timeout = 0');
-    await lock.raw('SELECT pg_advisory_xact_lock(?)', [migrationLock]);
+    while (!(await tryLock(lock))) await setTimeout(lockRetryMs);
     if ((await pendingMigrations(knex)).length === 0) return;
     await knex.migrate.forceFreeMigrationsLock();
     await knex.migrate.latest();
   });
+}
+
+/**
+ * Once, to be asked for again, and without bindings: a query that waits holds a snapshot, and so does the portal that one
+ * with bindings leaves open. An index that is built concurrently waits for the end of every snapshot.
+ */
+async function tryLock(transaction: Knex.Transaction): Promise<boolean> {
+  const { rows } = await transaction.raw(`SELECT pg_try_advisory_xact_lock(${migrationLock}) AS locked`);
+  return rows[0].locked;
 }

@@ -80,6 +80,22 @@ const list = (visibility: Parameters<Stores['platformTokens']['list']>[0], filte
     new Date(),
   );
 
+it("plans the exchange's look-up once a connection, however few keys it has", async () => {
+  const plannings = async () => {
+    const { rows } = await database.lookups.query(
+      "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'platform-tokens-by-digest'",
+    );
+    return rows[0];
+  };
+  // PostgreSQL plans the first five by their values, and then compares.
+  for (let n = 0; n < 6; n += 1) await stores.platformTokens.findForExchange(row.digest);
+  const { custom_plans: custom } = await plannings();
+  for (let n = 0; n < 20; n += 1) await stores.platformTokens.findForExchange(row.digest);
+  const after = await plannings();
+  expect(after.custom_plans).toBe(custom);
+  expect(Number(after.generic_plans)).toBeGreaterThanOrEqual(20);
+});
+
 describe('none reads all of platform_tokens:', () => {
   it.each<[string, () => Promise<unknown>]>([
     ["the exchange's look-up", () => stores.platformTokens.findForExchange(row.digest)],
