@@ -254,6 +254,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
   agenda.run();
 
   const span = durationMs - warmUpMs;
+  const lostMs = lossAtMs === undefined ? 0 : counted(lossAtMs, durationMs);
   const sorted = Float64Array.from(latencies).sort();
   const quantile = (q: number) => sorted[Math.floor(sorted.length * q)] ?? 0;
   return {
@@ -264,7 +265,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
     p50Ms: quantile(0.5),
     p99Ms: quantile(0.99),
     meanPresent: presentMs / span,
-    instanceUtilization: instanceMs / span / options.instances,
+    instanceUtilization: instanceMs / (span * options.instances - lostMs),
     databaseUtilization: databaseMs / span / database.servers,
     queriesAnExchange: queries / latencies.length,
     endMs: agenda.now(),
