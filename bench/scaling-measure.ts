@@ -35,8 +35,7 @@ export async function measureScaling(cleanup: Cleanup, fillfactor: number): Prom
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   cleanup.add(() => database.close());
-  if (fillfactor < 100)
-    await database.knex.raw(`ALTER TABLE platform_tokens SET (fillfactor = ${fillfactor})`);
+  await database.knex.raw(`ALTER TABLE platform_tokens SET (fillfactor = ${fillfactor})`);
   say(`filling ${tokenCount} platform tokens`);
   const tokens = await fill(database, tokenCount, rareCount);
   const requests = shuffle(tokens).map(exchangeRequest);

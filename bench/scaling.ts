@@ -55,7 +55,7 @@ function print(title: string, given: Inputs): string {
 }
 
 const { values } = parseArgs({
-  options: { measure: { type: 'boolean', default: false }, fillfactor: { type: 'string', default: '100' } },
+  options: { measure: { type: 'boolean', default: false }, fillfactor: { type: 'string', default: '80' } },
 });
 if (values.measure) {
   if (!/^([1-9]\d|100)$/.test(values.fillfactor)) throw new Error('--fillfactor must be from 10 to 100');
