@@ -1,6 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, open, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import packageJson from '../package.json' with { type: 'json' };
@@ -50,6 +50,8 @@ export async function startDatabase(
   cleanup: Cleanup,
 ): Promise<{ directory: string; connectionString: string }> {
   const directory = await mkdtemp(join(tmpdir(), 'platform-tokens-bench-'));
+  // As root, PostgreSQL runs as somebody else; out of its reach, the data would go elsewhere, and stay.
+  await chmod(directory, 0o755);
   cleanup.add(() => rm(directory, { recursive: true, force: true }));
   say('starting PostgreSQL with its default durability');
   const settings = { shared_preload_libraries: 'pg_stat_statements' };

@@ -96,6 +96,12 @@ it("plans the exchange's look-up once a connection, however few keys it has", as
   expect(Number(after.generic_plans)).toBeGreaterThanOrEqual(20);
 });
 
+it('searches over all organizations by an index on parts of the name', async () => {
+  expect(await plansOf(() => list({ all: true }, { nameContains: 'T7777' }))).toContain(
+    'platform_tokens_name_trigrams',
+  );
+});
+
 describe('none reads all of platform_tokens:', () => {
   it.each<[string, () => Promise<unknown>]>([
     ["the exchange's look-up", () => stores.platformTokens.findForExchange(row.digest)],

@@ -194,6 +194,20 @@ describe('migrations', () => {
       expect(await databases[0]?.knex('platform_tokens')).toEqual([]);
     }));
 
+  it('do without what a role may not create', () =>
+    withEmptyDatabase(async (open) => {
+      const { knex } = open();
+      const role = `limited_${randomBytes(8).toString('hex')}`;
+      // As who may make tables, and no extension.
+      await knex.raw(`CREATE ROLE ${role}; GRANT CREATE, USAGE ON SCHEMA public TO ${role}`);
+      const { rows: names } = await knex.raw('SELECT current_database() AS name');
+      await knex.raw(`ALTER DATABASE ${names[0].name} SET role = ${role}`);
+      const limited = open().knex;
+      await migrate(limited);
+      const { rows } = await limited.raw('SELECT current_user, extname FROM pg_extension');
+      expect(rows).toEqual([{ current_user: role, extname: 'plpgsql' }]);
+    }));
+
   it('are pending before and not after, and go on over the lock of a killed process', () =>
     withEmptyDatabase(async (open) => {
       const { knex } = open();
