@@ -15,7 +15,7 @@ export const issuer = 'https://issuer.example.com';
 const startLimitMs = 30_000;
 const stopLimitMs = 10_000;
 /** Node's flags of `npm start`: what is measured is what is run. */
-const productFlags = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
+export const productFlags = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
 
 export interface Running<Name extends string> {
   readonly name: Name;

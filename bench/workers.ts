@@ -1,0 +1,162 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { open, readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import { createDatabase } from '../server/storage/database.ts';
+import { fill } from './fixture.ts';
+import { drive } from './load.ts';
+import { exchangeRequest } from './requests.ts';
+import { type Cleanup, createEnvironment, productFlags, run, say, startDatabase } from './stage.ts';
+import { median, table } from './statistics.ts';
+
+/** The exchange with one process and with two workers, in alternating rounds. Needs Linux: CPU is read from /proc. */
+
+const counts = [1, 2] as const;
+/** To each worker: look-ups of one moment share a query, so a worker with fewer connections has more queries to an exchange. */
+const connectionsEach = 32;
+const rampMs = 1_000;
+const settleMs = 1_500;
+const startLimitMs = 30_000;
+/** Of the CPU that an exchange costs one process. */
+const target = 1.1;
+const tickMs = 10;
+
+interface Server {
+  readonly workers: number;
+  readonly port: number;
+  /** User and system time of all its processes, in ms. */
+  cpuMs(): Promise<number>;
+}
+
+interface Round {
+  readonly workers: number;
+  readonly rate: number;
+  readonly cpu: number;
+  readonly p50: number;
+  readonly p99: number;
+}
+
+async function main(cleanup: Cleanup): Promise<boolean> {
+  const { values } = parseArgs({
+    options: {
+      rounds: { type: 'string', default: '5' },
+      seconds: { type: 'string', default: '5' },
+      'warm-up': { type: 'string', default: '20' },
+    },
+  });
+  const number = (name: keyof typeof values) => {
+    if (!/^[1-9]\d{0,3}$/.test(values[name])) throw new Error(`--${name} must be a positive whole number`);
+    return Number(values[name]);
+  };
+  const [rounds, seconds] = [number('rounds'), number('seconds')];
+  const { directory, connectionString } = await startDatabase(cleanup);
+  const database = createDatabase({ connectionString, limited: false });
+  const tokens = await fill(database, 20_000, 5_000);
+  await database.close();
+  const environment = createEnvironment(connectionString, directory);
+  const servers: Server[] = [];
+  for (const workers of counts) servers.push(await startServer(workers, environment, directory, cleanup));
+  const requests = tokens.map(exchangeRequest);
+
+  async function measure(server: Server, durationMs: number, rate?: number): Promise<Round> {
+    await setTimeout(settleMs);
+    const before = await server.cpuMs();
+    const { port } = server;
+    const connections = connectionsEach * server.workers;
+    const result = await drive({ port, connections, requests, rampMs, durationMs, rate });
+    // With what it still writes.
+    await setTimeout(settleMs);
+    const cpu = ((await server.cpuMs()) - before) / result.answers;
+    return { workers: server.workers, cpu, rate: result.rate, p50: result.p50, p99: result.p99 };
+  }
+  async function measureAll(rate?: number): Promise<Round[]> {
+    const measured: Round[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      say(`round ${round + 1} of ${rounds}${rate ? `, ${rate} exchanges a second` : ''}`);
+      for (const server of round % 2 ? servers.toReversed() : servers)
+        measured.push(await measure(server, seconds * 1000, rate));
+    }
+    return measured;
+  }
+
+  // Each worker gets its share of the load, and must be as warm as the one process.
+  for (const server of servers) {
+    say(`warming up ${server.workers}`);
+    await measure(server, number('warm-up') * 1000 * server.workers);
+  }
+  const saturated = await measureAll();
+  const half = Math.round(
+    median(saturated.filter(({ workers }) => workers === 1).map(({ rate }) => rate)) / 2,
+  );
+  const paced = await measureAll(half);
+  process.stdout.write(
+    `${availableParallelism()} cores, shared with load and database; ${connectionsEach} connections to each worker; medians of ${rounds} rounds of ${seconds} s\n`,
+  );
+  const ratios = [print('as many as it can', saturated), print(`at ${half} a second`, paced)];
+  process.stdout.write(
+    `CPU an exchange, two workers to one process: ${ratios.map((ratio) => ratio.toFixed(2)).join(', ')}; at most ${target}\n`,
+  );
+  return ratios.every((ratio) => ratio <= target);
+}
+
+/** @returns the CPU of an exchange with two workers, to that of one process */
+function print(title: string, rounds: readonly Round[]): number {
+  const of = (workers: number, key: 'rate' | 'cpu' | 'p50' | 'p99') =>
+    median(rounds.filter((round) => round.workers === workers).map((round) => round[key]));
+  const rows = counts.map((workers) => [
+    String(workers),
+    of(workers, 'rate').toFixed(0),
+    of(workers, 'cpu').toFixed(3),
+    of(workers, 'p50').toFixed(2),
+    of(workers, 'p99').toFixed(2),
+  ]);
+  const heads = ['workers', 'exchanges/s', 'CPU ms/exchange', 'p50 ms', 'p99 ms'];
+  process.stdout.write(`\n${title}\n${table(heads, rows)}\n\n`);
+  return of(2, 'cpu') / of(1, 'cpu');
+}
+
+/** The server as `npm start` runs it. */
+async function startServer(
+  workers: number,
+  environment: NodeJS.ProcessEnv,
+  directory: string,
+  cleanup: Cleanup,
+): Promise<Server> {
+  const file = join(directory, `workers-${workers}.log`);
+  const log = await open(file, 'w');
+  const child = spawn(process.execPath, [...productFlags, 'server/main.ts'], {
+    env: { PATH: process.env.PATH, ...environment, WORKERS: String(workers) },
+    stdio: ['ignore', log.fd, 'inherit'],
+  });
+  await log.close();
+  cleanup.add(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGTERM');
+    await once(child, 'exit');
+  });
+  const serving = workers === 1 ? 0 : workers;
+  const deadline = Date.now() + startLimitMs;
+  for (;;) {
+    const text = await readFile(file, 'utf8');
+    const port = /"port":(\d+),[^\n]*"ready"/.exec(text)?.[1];
+    if (port && (text.match(/"worker serves"/g) ?? []).length === serving)
+      return { workers, port: Number(port), cpuMs: () => cpuOfFamily(Number(child.pid)) };
+    if (child.exitCode !== null || Date.now() > deadline) throw new Error(`no server: ${text}`);
+    await setTimeout(50);
+  }
+}
+
+async function cpuOfFamily(pid: number): Promise<number> {
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8')).split(' ').filter(Boolean);
+  const times = [pid, ...children.map(Number)].map(async (one) => {
+    // Behind the program's name, which may hold anything: user and system time are the 14th and 15th.
+    const fields = (await readFile(`/proc/${one}/stat`, 'utf8')).replace(/^.*\) /s, '').split(' ');
+    return (Number(fields[11]) + Number(fields[12])) * tickMs;
+  });
+  return (await Promise.all(times)).reduce((sum, ms) => sum + ms, 0);
+}
+
+await run(main);
