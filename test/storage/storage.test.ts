@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
 import { createAdapterFactory } from '../../server/oidc/adapter.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import { migrate, pendingMigrations } from '../../server/storage/migrations.ts';
+import { createStores } from '../../server/storage/stores.ts';
 import { withDatabase } from '../support/global-setup.ts';
 import { createHarness, type Harness, postForm } from '../support/harness.ts';
 
@@ -242,4 +243,19 @@ describe('migrations', () => {
       await migrate(knex);
       expect(await pendingMigrations(knex)).toEqual([]);
     }));
+});
+
+it('looks tokens up without prepared statements once a pooler has lost one', async () => {
+  const database = createDatabase({ connectionString: harness.databaseUrl, lookupPoolSize: 1 });
+  const { platformTokens } = createStores(database, () => {});
+  const { id } = await harness.build.platformToken();
+  const prepared = async () =>
+    (await database.lookups.query('SELECT 1 FROM pg_prepared_statements')).rowCount;
+  expect(await platformTokens.findPresent(id)).toMatchObject({ id });
+  expect(await prepared()).toBe(1);
+  await database.lookups.query('DEALLOCATE ALL');
+  for (let round = 0; round < 3; round += 1)
+    expect(await platformTokens.findPresent(id)).toMatchObject({ id });
+  expect(await prepared()).toBe(0);
+  await database.close();
 });
