@@ -1,7 +1,6 @@
 import type { DestinationStream } from 'pino';
 import type { Config } from '../config/env.ts';
-import { type Base, openBase, type RunningServer, type StartDeps } from './start.ts';
-import { poolSizes } from './storage/database.ts';
+import type { Base, RunningServer, StartDeps } from './base.ts';
 import { openWorkers } from './workers.ts';
 
 export interface ClusterDeps extends StartDeps {
@@ -11,9 +10,14 @@ export interface ClusterDeps extends StartDeps {
   readonly onGivenUp: (error: Error) => void;
 }
 
+/** Of a process that serves nothing: migrations, the first start, sweeps. */
+const primaryPools = { poolSize: 5, lookupPoolSize: 1 };
+
 /** Several processes on one port: this one does what is done once, its workers serve. */
 export async function startCluster(config: Config, deps: ClusterDeps): Promise<RunningServer> {
-  const workers = await openWorkers({ ...deps, count: config.workers });
+  // The first worker loads its modules while this process loads its own.
+  const opening = openWorkers({ ...deps, count: config.workers });
+  const [workers, { openBase }] = await Promise.all([opening, import('./base.ts')]);
   let base: Base | undefined;
   const close = async () => {
     try {
@@ -23,7 +27,7 @@ export async function startCluster(config: Config, deps: ClusterDeps): Promise<R
     }
   };
   try {
-    base = await openBase(config, deps, poolSizes.primary);
+    base = await openBase(config, deps, primaryPools);
     await workers.serve(base.connectionString);
     return { port: workers.port, banner: base.banner, close };
   } catch (error) {

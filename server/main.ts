@@ -1,14 +1,15 @@
 import cluster from 'node:cluster';
 import { readConfig } from '../config/env.ts';
-import { startCluster } from './cluster.ts';
-import { describeFailure } from './failure.ts';
+import type { RunningServer } from './base.ts';
 import { createLogger, standardOutput } from './http/logger.ts';
-import { type RunningServer, startServer } from './start.ts';
-import { runWorker } from './worker.ts';
 
+// Each process loads what it runs, and no more: a primary has its first worker started before anything else.
 async function main(): Promise<void> {
   const config = readConfig(process.env);
-  if (cluster.isWorker) return runWorker(config);
+  if (cluster.isWorker) {
+    const { runWorker } = await import('./worker.ts');
+    return runWorker(config);
+  }
   const output = standardOutput();
   const logger = createLogger(config.logLevel, output);
   const onLost = (err: Error) => {
@@ -32,10 +33,13 @@ async function main(): Promise<void> {
     logger.fatal({ err }, 'stopping: no worker stays up');
     stop(1);
   };
-  server =
-    config.workers === 1
-      ? await startServer(config, { logger, onLost })
-      : await startCluster(config, { logger, onLost, output, onGivenUp });
+  if (config.workers === 1) {
+    const { startServer } = await import('./start.ts');
+    server = await startServer(config, { logger, onLost });
+  } else {
+    const { startCluster } = await import('./cluster.ts');
+    server = await startCluster(config, { logger, onLost, output, onGivenUp });
+  }
   process.stdout.write(`${server.banner}\n`);
   logger.info({ port: server.port, issuer: config.issuer }, 'ready');
 
@@ -47,7 +51,8 @@ async function main(): Promise<void> {
   }
 }
 
-main().catch((error: unknown) => {
+main().catch(async (error: unknown) => {
+  const { describeFailure } = await import('./failure.ts');
   process.stderr.write(`${describeFailure(error)}\n`);
   process.exit(1);
 });

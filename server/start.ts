@@ -3,40 +3,21 @@ import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
-import { demonstration as seeds } from '../seeds/demonstration.ts';
 import { createApp } from './app.ts';
-import { createKeyTimes } from './domain/key-schedule.ts';
-import { createFirstStart, type FirstStart } from './first-start.ts';
+import {
+  type Base,
+  type Connections,
+  type Keys,
+  openBase,
+  type RunningServer,
+  type StartDeps,
+} from './base.ts';
 import { type Dashboard, loadDashboard } from './http/dashboard.ts';
-import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
 import { watchKeys } from './keys/key-watch.ts';
-import { createSealer, type Sealer } from './keys/sealing.ts';
 import { type Listener, openListener, StartError } from './listener.ts';
-import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { systemEvent } from './storage/audit-events.ts';
-import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
-import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
-import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { listenTo } from './storage/notifications.ts';
 import { signingKeysChannel } from './storage/signing-keys.ts';
-import { createStores, type Stores } from './storage/stores.ts';
-
-export interface RunningServer {
-  readonly port: number;
-  /** What to tell the person at the terminal. */
-  readonly banner: string;
-  /** Finishes what is in flight, writes what waits, then lets go of the database. */
-  close(): Promise<void>;
-}
-
-export interface StartDeps {
-  readonly logger: Logger;
-  readonly clock?: () => Date;
-  /** The embedded database has ended, and could not be brought back. */
-  readonly onLost: (error: Error) => void;
-}
-
-const sweepIntervalMs = 10 * 60 * 1000;
 
 /** All in one process. */
 export async function startServer(config: Config, deps: StartDeps): Promise<RunningServer> {
@@ -65,103 +46,6 @@ export async function startServer(config: Config, deps: StartDeps): Promise<Runn
   }
 }
 
-/** What an instance has once, however many processes serve for it. */
-export interface Base extends Connections, Keys {
-  readonly banner: string;
-}
-
-/** The database, its schema, the first start, and what is swept: all but serving. */
-export async function openBase(
-  config: Config,
-  { logger, clock = now, onLost }: StartDeps,
-  sizes?: PoolSizes,
-): Promise<Base> {
-  let embedded: EmbeddedPostgres | undefined;
-  let connections: Connections | undefined;
-  let sweep: NodeJS.Timeout | undefined;
-  const close = async () => {
-    clearInterval(sweep);
-    await connections?.close();
-    await embedded?.stop();
-  };
-  try {
-    if (!config.databaseUrl) {
-      const log = (message: string, details?: object) => logger.info({ ...details }, message);
-      embedded = await startEmbedded({ dataDir: config.dataDir, onLost, log });
-    }
-    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), logger, sizes);
-    const { database, stores, connectionString } = connections;
-    if (config.databaseUrl) await verifyUsable(database);
-    await prepareSchema(config, database, connectionString);
-    await refuseDevelopmentSeeds(config, stores);
-    const keys = await openKeys(config, stores, clock);
-
-    const { artifacts, exchangeEvents, leakReports, rateLimits, retention, signingKeys } = stores;
-    sweep = setInterval(() => {
-      for (const { deleteExpired } of [
-        artifacts,
-        exchangeEvents,
-        leakReports,
-        rateLimits,
-        retention,
-        signingKeys,
-      ])
-        deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
-    }, sweepIntervalMs).unref();
-
-    const firstStart = await createFirstStart({ config, database, stores, clock });
-    if (!firstStart.administered) {
-      logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
-    }
-    return { ...connections, ...keys, banner: banner(config, firstStart), close };
-  } catch (error) {
-    await close();
-    throw error;
-  }
-}
-
-export interface Connections {
-  readonly connectionString: string;
-  readonly database: Database;
-  readonly stores: Stores;
-  /** Writes what waits, then lets go of the database. */
-  close(): Promise<void>;
-}
-
-/** Opens none by itself: the first query does. */
-export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
-  const database = createDatabase({ connectionString, ...sizes });
-  const stores = createStores(database, (err, waiting, dropped) =>
-    logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
-  );
-  return {
-    connectionString,
-    database,
-    stores,
-    async close() {
-      await stores.usage.close();
-      await database.close();
-    },
-  };
-}
-
-export interface Keys {
-  readonly sealer: Sealer;
-  readonly keyRing: KeyRing;
-}
-
-export async function openKeys(config: Config, stores: Stores, clock = now): Promise<Keys> {
-  const sealer = createSealer(await keyEncryptionKeys(config, stores));
-  const keyRing = await createKeyRing({
-    signingKeys: stores.signingKeys,
-    sealer,
-    alg: config.signingAlg,
-    times: createKeyTimes(config.keyRotationDays),
-    clock,
-  });
-  return { sealer, keyRing };
-}
-
 export interface ServiceDeps extends Connections, Keys {
   readonly dashboard: Dashboard;
   readonly listener: Listener;
@@ -172,7 +56,7 @@ export interface ServiceDeps extends Connections, Keys {
 /** Serves, with what each process that serves has for itself. */
 export function openService(
   config: Config,
-  { connectionString, listener, clock = now, ...deps }: ServiceDeps,
+  { connectionString, listener, clock = () => new Date(), ...deps }: ServiceDeps,
 ): { close(): Promise<void> } {
   const { keyRing, stores, logger } = deps;
   let stopping = false;
@@ -199,10 +83,6 @@ export function openService(
   };
 }
 
-function now(): Date {
-  return new Date();
-}
-
 export async function readDashboard(): Promise<Dashboard> {
   try {
     return await loadDashboard(fileURLToPath(new URL('../dashboard/dist/', import.meta.url)));
@@ -211,46 +91,4 @@ export async function readDashboard(): Promise<Dashboard> {
     const reason = code === 'ENOENT' ? 'is not built: run "npm run build"' : `cannot be read: ${message}`;
     throw new StartError(`the dashboard ${reason}`, { cause });
   }
-}
-
-async function keyEncryptionKeys(config: Config, { signingKeys }: Stores): Promise<readonly Buffer[]> {
-  if (config.keyEncryptionKeys.length > 0) return config.keyEncryptionKeys;
-  const signingKeyIds = async () => (await signingKeys.list()).map(({ kid }) => kid);
-  return [await readOrCreateKeyEncryptionKey({ dataDir: config.dataDir, signingKeyIds })];
-}
-
-async function refuseDevelopmentSeeds(config: Config, { organizations }: Stores): Promise<void> {
-  if (config.production && (await organizations.find(seeds.organizationId))) {
-    throw new StartError('the database of DATABASE_URL holds the demonstration seeds: not in production');
-  }
-}
-
-async function prepareSchema(config: Config, { knex }: Database, connectionString: string): Promise<void> {
-  const pending = await pendingMigrations(knex);
-  if (pending.length === 0) return;
-  if (config.databaseUrl && !config.migrateOnStart) {
-    throw new StartError(
-      `the database schema is behind by ${pending.length} migration(s), from ${pending[0]}: run "npm run migrate", or set MIGRATE_ON_START=true`,
-    );
-  }
-  const unlimited = createDatabase({ connectionString, limited: false });
-  try {
-    await migrate(unlimited.knex);
-  } catch (cause) {
-    throw new StartError(`the schema could not be migrated: ${(cause as Error).message}`, { cause });
-  } finally {
-    await unlimited.close();
-  }
-}
-
-function banner(config: Config, { adminSecret, demonstration }: FirstStart): string {
-  return [
-    '',
-    `Dashboard  ${config.issuer}/dashboard`,
-    `Issuer     ${config.issuer}`,
-    ...(adminSecret ? [`Admin      client ${config.adminClientId}  secret ${adminSecret}`] : []),
-    ...(demonstration ? [demonstration] : []),
-    ...(demonstration || adminSecret ? ['These secrets are shown this once.'] : []),
-    '',
-  ].join('\n');
 }

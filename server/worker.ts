@@ -1,9 +1,10 @@
 import cluster, { type Worker } from 'node:cluster';
 import type { Config } from '../config/env.ts';
+import { connect, openKeys } from './base.ts';
 import { describeFailure } from './failure.ts';
 import { createLogger, standardOutput } from './http/logger.ts';
 import { openListener } from './listener.ts';
-import { connect, openKeys, openService, readDashboard } from './start.ts';
+import { openService, readDashboard } from './start.ts';
 import { poolSizes } from './storage/database.ts';
 import type { Order, Report } from './workers.ts';
 
@@ -50,7 +51,7 @@ export async function runWorker(config: Config): Promise<void> {
     // The first one before anything is made, as one process does.
     const early = worker.id === 1 ? await openListener(config) : undefined;
     await tell({ type: 'waiting', port: early?.port });
-    const connections = connect(await served, logger, poolSizes.worker(config.workers));
+    const connections = connect(await served, logger, poolSizes(config.workers));
     const keys = await openKeys(config, connections.stores);
     const listener = early ?? (await openListener(config));
     const service = openService(config, { ...connections, ...keys, dashboard, logger, listener });

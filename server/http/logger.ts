@@ -2,8 +2,9 @@ import pino, { type DestinationStream, type Logger } from 'pino';
 import { maskSecrets } from '../domain/redaction.ts';
 
 /**
- * JSON lines, by default on standard output; with the worker's number where there are several. Lines leave together: 32 KiB of them, or what there is after a fifth of a
- * second, at once for `fatal`, and at the process's end. Only a `kill -9` loses some.
+ * JSON lines, by default on standard output; with the worker's number where there are several. Lines leave together:
+ * 32 KiB of them, or what there is after a fifth of a second, at once for `fatal`, and at the process's end. Only a
+ * `kill -9` loses some.
  */
 export function createLogger(
   level: string,

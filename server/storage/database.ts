@@ -26,13 +26,9 @@ export interface DatabaseOptions extends PoolSizes {
 }
 
 /** Connections at most. Several workers share what one has, down to a few for each; see docs/operating.md. */
-export const poolSizes = Object.freeze({
-  worker: (workers: number) => ({
-    poolSize: Math.max(3, Math.ceil(10 / workers)),
-    lookupPoolSize: Math.max(2, Math.ceil(5 / workers)),
-  }),
-  /** Of a process that serves nothing: migrations, the first start, sweeps. */
-  primary: { poolSize: 5, lookupPoolSize: 1 },
+export const poolSizes = (workers: number): Required<PoolSizes> => ({
+  poolSize: Math.max(3, Math.ceil(10 / workers)),
+  lookupPoolSize: Math.max(2, Math.ceil(5 / workers)),
 });
 
 const acquireTimeout = 3_000;
@@ -44,8 +40,8 @@ const queryTimeout = 6_000;
 /** Opens no connection by itself: the first query does. */
 export function createDatabase({
   connectionString,
-  poolSize = poolSizes.worker(1).poolSize,
-  lookupPoolSize = poolSizes.worker(1).lookupPoolSize,
+  poolSize = poolSizes(1).poolSize,
+  lookupPoolSize = poolSizes(1).lookupPoolSize,
   limited = true,
 }: DatabaseOptions): Database {
   const connection = {

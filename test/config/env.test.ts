@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig } from '../../config/env.ts';
 
@@ -119,6 +120,11 @@ describe('readConfig', () => {
     (url) =>
       expect(readConfig({ GITHUB_SECRET_SCANNING_KEYS_URL: url }).githubSecretScanningKeysUrl).toBe(url),
   );
+
+  it('takes a number of workers, or the number of cores', () => {
+    expect(readConfig({ WORKERS: '3' }).workers).toBe(3);
+    expect(readConfig({ WORKERS: 'auto' }).workers).toBe(availableParallelism());
+  });
 
   it('is frozen', () => {
     const config = readConfig({});
