@@ -111,13 +111,12 @@ describe('the usage recorder', () => {
     for (let n = 0; n < policy.exchangeSources - 1; n += 1)
       usage.record(event(id, { ip: null, userAgent: `agent ${n}` }));
     busy();
-    expect(await countsOf(id)).toEqual([]);
     usage.record(event(id, { userAgent: 'one too many' }));
     busy();
     await usage.close();
     expect([await exchangesOf(id), errors]).toEqual([21 + policy.exchangeSources, []]);
     const counts = (await countsOf(id)).filter((count) => count > 1);
-    expect(counts).toEqual([2, 9]);
+    expect(counts.sort((a, b) => a - b)).toEqual([2, 9]);
   }, 60_000);
 
   it('counts exactly with many tokens at once, a database that comes and goes, and minutes that end meanwhile', async () => {
