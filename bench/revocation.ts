@@ -8,6 +8,7 @@ import { digestPlatformToken } from '../server/domain/platform-token.ts';
 import { referenceOf, statusListSize } from '../server/domain/status-list.ts';
 import { createDatabase, type Database } from '../server/storage/database.ts';
 import { fill } from './fixture.ts';
+import { positiveNumber } from './options.ts';
 import { type Cleanup, createEnvironment, issuer, run, say, startCandidate, startDatabase } from './stage.ts';
 import { median, table } from './statistics.ts';
 
@@ -36,15 +37,11 @@ function readOptions(): Options {
       deletions: { type: 'string', default: '24' },
     },
   });
-  const number = (name: keyof Options) => {
-    if (!/^[1-9]\d{0,7}$/.test(values[name])) throw new Error(`--${name} must be a positive whole number`);
-    return Number(values[name]);
-  };
   return {
-    tokens: number('tokens'),
-    revoked: number('revoked'),
-    rounds: number('rounds'),
-    deletions: number('deletions'),
+    tokens: positiveNumber('tokens', values.tokens),
+    revoked: positiveNumber('revoked', values.revoked),
+    rounds: positiveNumber('rounds', values.rounds),
+    deletions: positiveNumber('deletions', values.deletions),
   };
 }
 

@@ -5,6 +5,7 @@ import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { createDatabase, type Database } from '../server/storage/database.ts';
 import { fill } from './fixture.ts';
 import { drive } from './load.ts';
+import { positiveNumber } from './options.ts';
 import { recordedFile, writeRecorded } from './record.ts';
 import { compareWithRecorded, createReport, type Measurement, type Name, names, print } from './report.ts';
 import { clientCredentialsRequest, exchangeForm, exchangeRequest } from './requests.ts';
@@ -56,16 +57,12 @@ function readOptions(): Options {
       profile: { type: 'string' },
     },
   });
-  const number = (name: string, value: string) => {
-    if (!/^[1-9]\d{0,7}$/.test(value)) throw new Error(`--${name} must be a positive whole number`);
-    return Number(value);
-  };
   return {
-    seconds: number('seconds', values.seconds),
-    rounds: number('rounds', values.rounds),
-    warmUp: number('warm-up', values['warm-up']),
-    connections: values.connections.split(',').map((value) => number('connections', value)),
-    tokens: number('tokens', values.tokens),
+    seconds: positiveNumber('seconds', values.seconds),
+    rounds: positiveNumber('rounds', values.rounds),
+    warmUp: positiveNumber('warm-up', values['warm-up']),
+    connections: values.connections.split(',').map((value) => positiveNumber('connections', value)),
+    tokens: positiveNumber('tokens', values.tokens),
     json: values.json,
     check: values.check,
     record: values.record,

@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { createDatabase } from '../server/storage/database.ts';
 import { fill } from './fixture.ts';
 import { drive } from './load.ts';
+import { positiveNumber } from './options.ts';
 import { exchangeRequest } from './requests.ts';
 import { type Cleanup, createEnvironment, productFlags, run, say, startDatabase } from './stage.ts';
 import { median, table } from './statistics.ts';
@@ -47,11 +48,10 @@ async function main(cleanup: Cleanup): Promise<boolean> {
       'warm-up': { type: 'string', default: '20' },
     },
   });
-  const number = (name: keyof typeof values) => {
-    if (!/^[1-9]\d{0,3}$/.test(values[name])) throw new Error(`--${name} must be a positive whole number`);
-    return Number(values[name]);
-  };
-  const [rounds, seconds] = [number('rounds'), number('seconds')];
+  const [rounds, seconds] = [
+    positiveNumber('rounds', values.rounds),
+    positiveNumber('seconds', values.seconds),
+  ];
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   const tokens = await fill(database, 20_000, 5_000);
@@ -85,7 +85,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
   // Each worker gets its share of the load, and must be as warm as the one process.
   for (const server of servers) {
     say(`warming up ${server.workers}`);
-    await measure(server, number('warm-up') * 1000 * server.workers);
+    await measure(server, positiveNumber('warm-up', values['warm-up']) * 1000 * server.workers);
   }
   const saturated = await measureAll();
   const half = Math.round(
