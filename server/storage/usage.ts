@@ -2,16 +2,11 @@ import { randomBytes } from 'node:crypto';
 import type { Knex } from 'knex';
 import { v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
-import type { AuditEvent } from './audit-events.ts';
 import { isRefusedData } from './database.ts';
-import type { ExchangeEvents } from './exchange-events.ts';
+import type { ExchangeEvent, ExchangeEvents } from './exchange-events.ts';
 
-/** A `token.exchanged` event, as it is recorded: of a token, for a service. */
-export type UsageEvent = Omit<AuditEvent, 'id' | 'organizationId' | 'tokenId' | 'targetId'> & {
-  readonly organizationId: string;
-  readonly tokenId: string;
-  readonly targetId: string;
-};
+/** One exchange, as it is recorded. */
+export type UsageEvent = Omit<ExchangeEvent, 'id' | 'count'>;
 
 export interface UsageDeps {
   readonly knex: Knex;
@@ -115,14 +110,14 @@ export function createUsageRecorder({
     const lastUses = new Map<string, UsageEvent>();
     const events = batch.map((entry, index) => {
       const { event, count } = entry;
-      const { at, organizationId, tokenId, targetId: serviceId, ip, userAgent, requestId } = event;
+      const { at, tokenId } = event;
       entry.id ||= uuidv7({
         msecs: at.getTime(),
         random: random.subarray(16 * index, 16 * index + 16),
       });
       const lastUse = lastUses.get(tokenId);
       if (lastUse === undefined || lastUse.at <= at) lastUses.set(tokenId, event);
-      return { id: entry.id, at, organizationId, tokenId, serviceId, ip, userAgent, requestId, count };
+      return { ...event, id: entry.id, count };
     });
     // Sorted, so that two instances that write the same tokens lock them in the same order.
     const used = [...lastUses.values()].sort((a, b) => (a.tokenId < b.tokenId ? -1 : 1));

@@ -190,15 +190,12 @@ describe('none reads all of platform_tokens:', () => {
     const at = new Date();
     stores.usage.record({
       at,
-      action: 'token.exchanged',
-      actor: { type: 'token', id: row.id },
       organizationId: row.organization_id,
       tokenId: row.id,
-      targetId: row.service_id,
+      serviceId: row.service_id,
       ip: '192.0.2.1',
       userAgent: null,
       requestId: null,
-      reason: null,
     });
     expect(await plansOf(() => stores.usage.close())).not.toMatch(/Seq Scan on platform_tokens/);
   });

@@ -15,15 +15,12 @@ afterAll(async () => {
 
 const event = (tokenId: string, more: Partial<UsageEvent> = {}): UsageEvent => ({
   at: new Date(),
-  action: 'token.exchanged',
-  actor: { type: 'token', id: tokenId },
   organizationId: uuidv7(),
   tokenId,
-  targetId: 'tms',
+  serviceId: 'tms',
   ip: '192.0.2.1',
   userAgent: null,
   requestId: null,
-  reason: null,
   ...more,
 });
 const rowsOf = (tokenId: string): Promise<{ at: Date; count: number; ip: string; user_agent: string }[]> =>

@@ -131,14 +131,11 @@ function record(ctx: KoaContextWithOIDC, subject: ExchangeSubject, at: Date, usa
   const userAgent = ctx.get('User-Agent');
   usage.record({
     at,
-    action: 'token.exchanged',
-    actor: { type: 'token', id: subject.id },
     organizationId: subject.organizationId,
     tokenId: subject.id,
-    targetId: subject.serviceId,
+    serviceId: subject.serviceId,
     ip: clientAddress(ctx),
     userAgent: userAgent ? redact(userAgent) : null,
     requestId: ctx.state.requestId ?? null,
-    reason: null,
   });
 }
