@@ -162,7 +162,6 @@ async function measureLookup(
   }
 
   const name = `lookup_${keys}`;
-  await client.query('SET plan_cache_mode = force_generic_plan');
   await client.query(`PREPARE ${name} (bytea[]) AS ${await lookupStatement(database)}`);
   const explain = (options: string, sample: number) => {
     const digests = choose(sample).map(digestOf);

@@ -78,11 +78,14 @@ const presentState = `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organiza
       t.status_index, t.expires_at, t.revoked_at,
       (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
-    JOIN users u ON u.id = t.user_id
-    JOIN organizations o ON o.id = t.organization_id
-    JOIN services s ON s.id = t.service_id
-    LEFT JOIN memberships m ON m.organization_id = t.organization_id AND m.user_id = t.user_id`;
-// By the unique index on the digest or the primary key; the rest are primary keys. Named, so PostgreSQL parses and plans
+    JOIN LATERAL (SELECT status FROM users WHERE id = t.user_id OFFSET 0) u ON true
+    JOIN LATERAL (SELECT status FROM organizations WHERE id = t.organization_id OFFSET 0) o ON true
+    JOIN LATERAL (SELECT status, audience FROM services WHERE id = t.service_id OFFSET 0) s ON true
+    LEFT JOIN LATERAL (
+      SELECT user_id FROM memberships WHERE organization_id = t.organization_id AND user_id = t.user_id OFFSET 0
+    ) m ON true`;
+// By the unique index on the digest or the primary key, the rest by primary keys: `OFFSET 0` keeps PostgreSQL from another
+// join, for which it would read all of a thousand organizations. Named, so PostgreSQL parses and plans
 // it once a connection: with the array in a query of its own it expects ten keys at every planning. Else it would plan
 // anew, for longer than it then runs, wherever fewer keys make a plan look cheaper than the general one.
 const byDigest = {

@@ -16,6 +16,7 @@ beforeAll(async () => {
   ({ database, drop } = await createTestDatabase());
   stores = createStores(database, (error) => failures.push(error));
   await database.knex.raw(`
+    SET statement_timeout = 0;
     INSERT INTO organizations SELECT gen_random_uuid(), 'O' || n, 'active', now() FROM generate_series(1, 50) n;
     INSERT INTO users SELECT gen_random_uuid(), n || '@example.com', 'U' || n, 'person', NULL, 'active', now() FROM generate_series(1, 1000) n;
     INSERT INTO services SELECT 's' || n, 'S' || n, 'https://s' || n, '{read}', 'active', now() FROM generate_series(1, 40) n;
@@ -32,6 +33,7 @@ beforeAll(async () => {
     INSERT INTO exchange_events (id, at, organization_id, token_id, service_id)
       SELECT gen_random_uuid(), now() - (k * 20 || ' seconds')::interval, organization_id, id, service_id
       FROM (SELECT *, row_number() OVER () k FROM platform_tokens) t, generate_series(1, 2) n;
+    RESET statement_timeout;
   `);
   await database.knex.raw('ANALYZE');
   row = await database.knex('platform_tokens').offset(7777).first();
@@ -99,6 +101,12 @@ it("plans the exchange's look-up once a connection, however few keys it has", as
 it('searches over all organizations by an index on parts of the name', async () => {
   expect(await plansOf(() => list({ all: true }, { nameContains: 'T7777' }))).toContain(
     'platform_tokens_name_trigrams',
+  );
+});
+
+it("joins the exchange's look-up by keys, however few rows there are", async () => {
+  expect(await plansOf(() => stores.platformTokens.findForExchange(row.digest))).not.toMatch(
+    /Hash|Merge|Seq Scan on (users|memberships)/,
   );
 });
 
