@@ -18,8 +18,20 @@ export function createLogger(
   );
 }
 
+/** As bytes: of text, the library counts all that waits anew at every line. */
 export function standardOutput(): DestinationStream {
-  return pino.destination({ dest: 1, sync: false, minLength: 32_768, maxWrite: 65_536, periodicFlush: 200 });
+  const output = pino.destination({
+    dest: 1,
+    sync: false,
+    minLength: 32_768,
+    maxWrite: 65_536,
+    periodicFlush: 200,
+    contentMode: 'buffer',
+  });
+  return {
+    write: (line: string) => void output.write(Buffer.from(line) as never),
+    flushSync: () => output.flushSync(),
+  } as DestinationStream;
 }
 
 /** Named members only: Node's and PostgreSQL's errors carry whole requests (`rawPacket`, `input`) and rows (`detail`). */
