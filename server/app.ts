@@ -90,10 +90,10 @@ export function createApp(deps: AppDeps): Koa {
     else onUnexpected(err);
   });
   app.use(requestLog(logger));
-  app.use(async (ctx, next) => {
+  app.use((ctx, next) => {
     // A connection that is kept alive would be cut under its next request.
     if (stopping()) ctx.set('Connection', 'close');
-    await next();
+    return next();
   });
   app.use(securityHeaders({ tls }));
   app.use(errorMapper({ issuer, onUnexpected }));
@@ -112,6 +112,8 @@ export function createApp(deps: AppDeps): Koa {
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
+    // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
+    ctx.set('Content-Security-Policy', "default-src 'none'; script-src; frame-ancestors 'none'");
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);

@@ -1,6 +1,6 @@
 import type { Middleware } from 'koa';
 import compose from 'koa-compose';
-import Provider, { type Configuration, errors, type KoaContextWithOIDC } from 'oidc-provider';
+import Provider, { type Configuration, errors } from 'oidc-provider';
 import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { verifyClientSecret } from '../domain/client-secret.ts';
@@ -110,9 +110,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     // Browsers use the dashboard, which is of the same origin.
     clientBasedCORS: () => false,
     findAccount: createFindAccount(deps.users),
-    extraTokenClaims(ctx, token) {
-      const { PlatformTokenClaims } = (ctx as KoaContextWithOIDC).oidc.entities;
-      if (PlatformTokenClaims) return PlatformTokenClaims as never;
+    extraTokenClaims(_ctx, token) {
       // The admin API asks whether the grant is still there: a sign-out ends what it gave.
       return token.kind === 'AccessToken' ? { grant_id: grantReference(String(token.grantId)) } : undefined;
     },
@@ -157,9 +155,7 @@ export function providerMiddleware(provider: () => Provider): Middleware {
       run = compose(current.middleware as Middleware[]);
       composed.set(current, run);
     }
-    ctx.res.once('close', () => letGo(ctx));
-    // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
-    ctx.set('Content-Security-Policy', "default-src 'none'; script-src; frame-ancestors 'none'");
+    ctx.res.on('close', () => letGo(ctx));
     await run(ctx, next);
     if (failures.has(ctx.req)) throw failures.get(ctx.req);
   };
@@ -178,7 +174,10 @@ interface AnsweredContext {
 export function letGo(ctx: AnsweredContext): void {
   if (!ctx.res.writableFinished) return;
   const { oidc } = ctx as { oidc?: object };
-  for (const object of [oidc ?? {}, ctx]) {
-    for (const name of Object.keys(object)) Reflect.set(object, name, undefined);
-  }
+  if (oidc) clear(oidc as Record<string, unknown>);
+  clear(ctx as unknown as Record<string, unknown>);
+}
+
+function clear(object: Record<string, unknown>): void {
+  for (const name of Object.keys(object)) object[name] = undefined;
 }

@@ -1,4 +1,5 @@
-import Provider, { errors, type KoaContextWithOIDC } from 'oidc-provider';
+import { randomUUID } from 'node:crypto';
+import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
 import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
 import { redact } from '../../domain/redaction.ts';
@@ -8,6 +9,7 @@ import type { KeySet } from '../../keys/signing-keys.ts';
 import type { PlatformTokens } from '../../storage/platform-tokens.ts';
 import type { UsageRecorder } from '../../storage/usage.ts';
 import { tokenExchangeGrant } from '../metadata.ts';
+import { signJwt } from '../sign-jwt.ts';
 
 export interface TokenExchangeDeps {
   readonly issuer: string;
@@ -47,7 +49,7 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const decision = decideExchange(subject, { scope, resource, audience }, now);
       if (!decision.granted) throw refusals[decision.refusal]();
       if (!subject) throw invalidSubjectToken();
-      ctx.body = await issue(provider, ctx, subject, decision, deps);
+      ctx.body = await issue(ctx, subject, decision, now, deps);
       record(ctx, subject, now, deps.usage);
     },
     parameters,
@@ -88,42 +90,38 @@ const refusals = {
 };
 
 async function issue(
-  provider: Provider,
   ctx: KoaContextWithOIDC,
   subject: ExchangeSubject,
   decision: { readonly scope: string; readonly audience: string; readonly expiresIn: number },
+  now: Date,
   { keySet, issuer }: TokenExchangeDeps,
 ) {
   const { client } = ctx.oidc;
   if (!client) throw new Error('the token endpoint ran without a client');
+  const { scope, audience, expiresIn } = decision;
   const { list, idx } = referenceOf(subject.statusIndex);
+  const iat = Math.floor(now.getTime() / 1000);
+  // RFC 9068 §2.2
   const claims = {
+    iss: issuer,
+    sub: subject.userId,
+    aud: audience,
+    client_id: client.clientId,
+    iat,
+    exp: iat + expiresIn,
+    jti: randomUUID(),
+    ...(scope ? { scope } : undefined),
     org_id: subject.organizationId,
     token_id: subject.id,
     status: { status_list: { idx, uri: statusListUri(issuer, list) } },
   };
-  ctx.oidc.entity('PlatformTokenClaims' as never, claims as never);
-  const accessToken = new provider.AccessToken({
-    client,
-    accountId: subject.userId,
-    grantId: '',
-    gty: tokenExchangeGrant,
-    scope: decision.scope,
-    expiresIn: decision.expiresIn,
-    resourceServer: new provider.ResourceServer(decision.audience, {
-      scope: decision.scope,
-      audience: decision.audience,
-      accessTokenFormat: 'jwt',
-      jwt: { sign: { alg: keySet.alg as never } },
-    }),
-  } as never);
   // RFC 8693 §2.2.1
   return {
-    access_token: await accessToken.save(),
+    access_token: await signJwt(keySet, 'at+jwt', claims),
     issued_token_type: accessTokenType,
     token_type: 'Bearer',
-    expires_in: decision.expiresIn,
-    scope: decision.scope,
+    expires_in: expiresIn,
+    scope,
   };
 }
 
