@@ -12,10 +12,19 @@ export function createLogger(
   worker?: number,
 ): Logger {
   const base = worker === undefined ? null : { worker };
-  return pino(
-    { level, base, timestamp: pino.stdTimeFunctions.isoTime, serializers: { err: presentError } },
-    destination,
-  );
+  return pino({ level, base, timestamp, serializers: { err: presentError } }, destination);
+}
+
+const present = { ms: 0, text: '' };
+
+/** RFC 3339, in UTC. Written once a millisecond, in which a server under load logs several lines. */
+function timestamp(): string {
+  const ms = Date.now();
+  if (ms !== present.ms) {
+    present.ms = ms;
+    present.text = `,"time":"${new Date(ms).toISOString()}"`;
+  }
+  return present.text;
 }
 
 /** As bytes: of text, the library counts all that waits anew at every line. */

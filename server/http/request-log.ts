@@ -16,14 +16,14 @@ const foreignRequestId = /^[0-9a-f-]{16,64}$/i;
 
 /** A request id, and one structured line a request: never a query, a body, a header's credential. */
 export function requestLog(logger: Logger): Middleware {
-  return async (ctx, next) => {
+  return (ctx, next) => {
     const started = performance.now();
     const foreign = ctx.get('X-Request-Id');
     const requestId = foreignRequestId.test(foreign) ? foreign : randomUUID();
     ctx.state.requestId = requestId;
-    ctx.set('X-Request-Id', requestId);
+    ctx.res.setHeader('X-Request-Id', requestId);
     const ip = clientAddress(ctx);
-    ctx.res.once('close', () => {
+    ctx.res.on('close', () => {
       const aborted = !ctx.res.writableFinished;
       const line = {
         request_id: requestId,
@@ -38,6 +38,6 @@ export function requestLog(logger: Logger): Middleware {
       if (ctx.res.statusCode >= 500) logger.error(line, 'request');
       else logger.info(line, 'request');
     });
-    await next();
+    return next();
   };
 }

@@ -13,7 +13,8 @@ export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpoin
   return async (ctx, next) => {
     ctx.state.route = path;
     // RFC 6749 §5.1
-    ctx.set({ 'Cache-Control': 'no-store', Pragma: 'no-cache' });
+    ctx.res.setHeader('Cache-Control', 'no-store');
+    ctx.res.setHeader('Pragma', 'no-cache');
     if (ctx.method !== 'POST') {
       ctx.set('Allow', 'POST');
       writeError(ctx, new OAuthError(405, 'invalid_request', 'this endpoint takes POST'), issuer);

@@ -13,7 +13,8 @@ const maximumParameters = 100;
 
 /** The parameters of a request to an OAuth endpoint. */
 export async function readForm(ctx: Context): Promise<Form> {
-  if (!ctx.is(formType)) {
+  // As most send it, there is nothing to parse.
+  if (ctx.headers['content-type'] !== formType && !ctx.is(formType)) {
     ctx.req.resume();
     throw invalidRequest(`the body must be ${formType}`);
   }

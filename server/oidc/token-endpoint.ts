@@ -9,12 +9,14 @@ export function tokenEndpoint(): Middleware {
     // The library would answer a browser's Accept header with a page.
     ctx.headers.accept = 'application/json';
     // The library would refuse every Origin, before authentication and with its name in the answer. There is no CORS
-    // here (browsers keep other origins from reading the answer), and a request of the same origin sends one too.
-    delete ctx.headers.origin;
-    await next();
-    ctx.remove('Access-Control-Allow-Origin');
-    ctx.remove('Access-Control-Expose-Headers');
-    ctx.remove('Vary');
+    // here (browsers keep other origins from reading the answer), and a request of the same origin sends one too. It
+    // leaves the matter alone where an answer has one of these fields already.
+    ctx.res.setHeader('Access-Control-Allow-Origin', 'null');
+    try {
+      await next();
+    } finally {
+      ctx.res.removeHeader('Access-Control-Allow-Origin');
+    }
     correct(ctx);
   };
 }
