@@ -29,7 +29,7 @@ const settleMs = 1_500;
 
 interface Options {
   readonly seconds: number;
-  /** Seconds of load before the first round, for each candidate. */
+  /** Seconds of load before each round, for each candidate. */
   readonly warmUp: number;
   readonly rounds: number;
   readonly connections: readonly number[];
@@ -48,7 +48,7 @@ function readOptions(): Options {
     options: {
       seconds: { type: 'string', default: '3' },
       rounds: { type: 'string', default: '5' },
-      'warm-up': { type: 'string', default: '8' },
+      'warm-up': { type: 'string', default: '5' },
       connections: { type: 'string', default: '1,16,64,256' },
       tokens: { type: 'string', default: '100000' },
       json: { type: 'boolean', default: false },
@@ -86,11 +86,6 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   const { rows } = await database.knex.raw('SHOW server_version');
 
   const environment = { ...createEnvironment(connectionString, directory), POOL_SIZE: String(poolSize) };
-  const running: Running<Name>[] = [];
-  for (const name of names)
-    running.push(await startCandidate(name, environment, directory, cleanup, options.profile));
-  await compareAnswers(running, String(tokens[0]));
-
   const exchanges = tokens.map(exchangeRequest);
   const requestsTo = {
     noop: exchanges,
@@ -98,16 +93,21 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
     'client-credentials': [clientCredentialsRequest()],
     product: exchanges,
   };
-  const stage = { running, requestsTo, statements: () => countStatements(database) };
-  for (const candidate of running) {
-    say(`warming up ${candidate.name}`);
-    const requests = requestsTo[candidate.name];
-    const durationMs = options.warmUp * 1000;
-    await drive({ port: candidate.port, connections: 64, requests, rampMs: 0, durationMs });
-  }
   const measurements: Measurement[] = [];
-  for (const connections of options.connections)
-    measurements.push(...(await measureAll(stage, connections, options)));
+  for (let round = 0; round < options.rounds; round += 1) {
+    // New processes: two of one program differ by more than two rounds of one process.
+    const running: Running<Name>[] = [];
+    for (const name of names)
+      running.push(await startCandidate(name, environment, directory, cleanup, options.profile));
+    if (round === 0) await compareAnswers(running, String(tokens[0]));
+    for (const { name, port } of running) {
+      const durationMs = options.warmUp * 1000;
+      await drive({ port, connections: 64, requests: requestsTo[name], rampMs: 0, durationMs });
+    }
+    const stage = { running, requestsTo, statements: () => countStatements(database) };
+    measurements.push(...(await measureRound(stage, round, options)));
+    for (const candidate of running) await candidate.stop();
+  }
 
   const report = createReport(measurements, {
     cores: availableParallelism(),
@@ -128,21 +128,21 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   return worse.length === 0;
 }
 
-/** In every round each candidate at its most, then at half of that. */
-async function measureAll(
+/** At each number of connections each candidate at its most, then at half of that. */
+async function measureRound(
   stage: Stage,
-  connections: number,
-  { rounds, seconds }: Options,
+  round: number,
+  { rounds, seconds, connections: levels }: Options,
 ): Promise<Measurement[]> {
   const measurements: Measurement[] = [];
-  for (let round = 0; round < rounds; round += 1) {
+  for (const [index, connections] of levels.entries()) {
     // Back and forth, so that what drifts with time drifts for all.
-    for (const candidate of round % 2 ? stage.running.toReversed() : stage.running) {
+    for (const candidate of (round + index) % 2 ? stage.running.toReversed() : stage.running) {
       const measured = await measure(stage, candidate, connections, seconds * 1000);
       measurements.push({ ...measured, round });
       const { rate, cpuMs } = measured;
       say(
-        `${connections} connections, round ${round + 1}/${rounds}  ${candidate.name}  ${rate.toFixed(0)} requests/s, ${cpuMs.toFixed(3)} CPU ms`,
+        `round ${round + 1}/${rounds}, ${connections} connections  ${candidate.name}  ${rate.toFixed(0)} requests/s, ${cpuMs.toFixed(3)} CPU ms`,
       );
     }
   }

@@ -14,8 +14,12 @@ import type { CandidateMessage, Sample } from './servers/candidate.ts';
 export const issuer = 'https://issuer.example.com';
 const startLimitMs = 30_000;
 const stopLimitMs = 10_000;
-/** Node's flags of `npm start`: what is measured is what is run. */
-export const productFlags = packageJson.scripts.start.split(' ').filter((word) => word.startsWith('--'));
+/** Node's flags of `npm start`, and its environment: what is measured is what is run. */
+const startWords = packageJson.scripts.start.split(' ');
+export const productFlags = startWords.filter((word) => word.startsWith('--'));
+export const productEnvironment = Object.fromEntries(
+  startWords.filter((word) => /^[A-Z_]+=/.test(word)).map((word) => word.split('=')),
+);
 
 export interface Running<Name extends string> {
   readonly name: Name;
@@ -95,7 +99,7 @@ export async function startCandidate<Name extends string>(
   const { PATH, TMPDIR, NODE_OPTIONS } = process.env;
   const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
     // Nothing else from outside: a LOG_LEVEL of the shell must not change what is measured.
-    env: { PATH, TMPDIR, NODE_OPTIONS, ...env },
+    env: { PATH, TMPDIR, NODE_OPTIONS, ...(name === 'product' ? productEnvironment : {}), ...env },
     execArgv: [
       ...(name === 'product' ? productFlags : []),
       ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []),

@@ -10,7 +10,15 @@ import { fill } from './fixture.ts';
 import { drive } from './load.ts';
 import { positiveNumber } from './options.ts';
 import { exchangeRequest } from './requests.ts';
-import { type Cleanup, createEnvironment, productFlags, run, say, startDatabase } from './stage.ts';
+import {
+  type Cleanup,
+  createEnvironment,
+  productEnvironment,
+  productFlags,
+  run,
+  say,
+  startDatabase,
+} from './stage.ts';
 import { median, table } from './statistics.ts';
 
 /** The exchange with one process and with two workers, in alternating rounds. Needs Linux: CPU is read from /proc. */
@@ -128,7 +136,7 @@ async function startServer(
   const file = join(directory, `workers-${workers}.log`);
   const log = await open(file, 'w');
   const child = spawn(process.execPath, [...productFlags, 'server/main.ts'], {
-    env: { PATH: process.env.PATH, ...environment, WORKERS: String(workers) },
+    env: { PATH: process.env.PATH, ...productEnvironment, ...environment, WORKERS: String(workers) },
     stdio: ['ignore', log.fd, 'inherit'],
   });
   await log.close();
