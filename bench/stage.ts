@@ -14,8 +14,8 @@ import type { CandidateMessage, Sample } from './servers/candidate.ts';
 export const issuer = 'https://issuer.example.com';
 const startLimitMs = 30_000;
 const stopLimitMs = 10_000;
-/** Node's flags of `npm start`, and its environment: what is measured is what is run. */
 const startWords = packageJson.scripts.start.split(' ');
+/** Node's flags of `npm start`, and its environment: what is measured is what is run. */
 export const productFlags = startWords.filter((word) => word.startsWith('--'));
 export const productEnvironment = Object.fromEntries(
   startWords.filter((word) => /^[A-Z_]+=/.test(word)).map((word) => word.split('=')),

@@ -155,6 +155,7 @@ export function providerMiddleware(provider: () => Provider): Middleware {
       run = compose(current.middleware as Middleware[]);
       composed.set(current, run);
     }
+    // After the listener of the request log, which stands before all and still reads the context.
     ctx.res.on('close', () => letGo(ctx));
     await run(ctx, next);
     if (failures.has(ctx.req)) throw failures.get(ctx.req);

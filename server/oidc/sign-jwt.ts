@@ -3,6 +3,8 @@ import { createSigner, type Signer } from '../keys/signer.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 
 interface Issuing {
+  readonly alg: string;
+  readonly kid: string | undefined;
   readonly sign: Signer;
   /** Encoded protected headers, by `typ`. */
   readonly headers: Map<string, string>;
@@ -15,10 +17,10 @@ const issuing = new WeakMap<KeySet, Issuing>();
  * @param typ RFC 8725 §3.11: what tells the kinds of JWT apart
  */
 export async function signJwt(keySet: KeySet, typ: string, claims: JWTPayload): Promise<string> {
-  const { sign, headers } = issuing.get(keySet) ?? prepare(keySet);
+  const { alg, kid, sign, headers } = issuing.get(keySet) ?? prepare(keySet);
   let header = headers.get(typ);
   if (header === undefined) {
-    header = encode({ alg: keySet.alg, typ, kid: keySet.privateJwks[0]?.kid });
+    header = encode({ alg, typ, kid });
     headers.set(typ, header);
   }
   const input = `${header}.${encode(claims)}`;
@@ -27,9 +29,10 @@ export async function signJwt(keySet: KeySet, typ: string, claims: JWTPayload): 
 }
 
 function prepare(keySet: KeySet): Issuing {
-  const [jwk] = keySet.privateJwks;
+  const { alg, privateJwks } = keySet;
+  const [jwk] = privateJwks;
   if (!jwk) throw new Error('no signing key');
-  const prepared = { sign: createSigner(jwk, keySet.alg), headers: new Map() };
+  const prepared = { alg, kid: jwk.kid, sign: createSigner(jwk, alg), headers: new Map() };
   issuing.set(keySet, prepared);
   return prepared;
 }
