@@ -143,8 +143,7 @@ async function writes({ knex }: Database, act: () => Promise<{ answers: number }
          (SELECT wal_fpi::float8 FROM pg_stat_wal) AS "fullPages",
          (SELECT n_tup_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_tokens') AS updates,
          (SELECT n_tup_hot_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_tokens') AS "hotUpdates",
-         (SELECT coalesce(sum(wal_bytes), 0)::float8 FROM pg_stat_statements WHERE query LIKE 'INSERT INTO exchange_events%') AS "insertWal",
-         (SELECT coalesce(sum(wal_bytes), 0)::float8 FROM pg_stat_statements WHERE query LIKE 'UPDATE platform_tokens t SET last%') AS "updateWal"`,
+         (SELECT coalesce(sum(wal_bytes), 0)::float8 FROM pg_stat_statements WHERE query LIKE '%INSERT INTO exchange_events%') AS "eventWal"`,
     );
     return rows[0] as Record<string, number>;
   };

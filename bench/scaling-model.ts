@@ -62,7 +62,7 @@ export function serverCpuOf(lookups: number, { levels }: Inputs): number {
  */
 export function eventsOf(exchangesAMinute: number, instances: number): number {
   const inOne = exchangesAMinute / instances;
-  return Math.min(1, (policy.exchangeEventsAMinute + 1) / inOne);
+  return Math.min(1, (policy.exchangeEventsAMinute + 2) / inOne);
 }
 
 /** Of so many pages the expected number that n touches at random change, each for the first time since a checkpoint. */

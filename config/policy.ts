@@ -65,12 +65,12 @@ export const policy = Object.freeze({
   /** Events of one statement. */
   usageBatchMaximum: 1_000,
   /**
-   * Of the exchanges of a token from one address and user agent within a minute, so many have an event each; one more
-   * event counts the rest. In each server process.
+   * Of a token's exchanges within a minute, so many have an event each, and then one more from each address and user
+   * agent; a last event for each of those counts the rest. In each server process.
    */
-  exchangeEventsAMinute: 5,
+  exchangeEventsAMinute: 4,
   exchangeMinuteMs: 60_000,
-  /** Tokens × addresses × user agents that are counted at once: with more of them their minute ends early. */
+  /** Tokens × addresses × user agents that are counted at once: more of them have an event for each exchange. */
   exchangeSources: 10_000,
   /** Exchange events leave by whole months: none before it is so many months old, and all a month later. */
   exchangeEventMonths: 13,

@@ -15,11 +15,25 @@ export interface ExchangeEvent {
   readonly count: number;
 }
 
-// A write that is tried again, its answer being lost, must not count twice.
-const insertStatement = `INSERT INTO exchange_events
-    (id, at, organization_id, token_id, service_id, ip, user_agent, request_id, count)
-  SELECT * FROM unnest(?::uuid[], ?::timestamptz[], ?::uuid[], ?::uuid[], ?::text[], ?::inet[], ?::text[], ?::text[], ?::int[])
-  ON CONFLICT DO NOTHING`;
+// In JSON: of an array for each column the driver would escape every value. A write that is tried again, its answer
+// being lost, must not count twice. Tokens are locked in one order, whoever else writes them at the same time.
+const insertStatement = `
+  WITH event AS MATERIALIZED (
+    SELECT id, to_timestamp(at / 1000) AS at, "organizationId", "tokenId", "serviceId", ip, "userAgent", "requestId", count
+    FROM json_to_recordset(?) AS event (id uuid, at float8, "organizationId" uuid, "tokenId" uuid, "serviceId" text,
+      ip inet, "userAgent" text, "requestId" text, count int)
+  ), recorded AS (
+    INSERT INTO exchange_events
+      (id, at, organization_id, token_id, service_id, ip, user_agent, request_id, count)
+    SELECT * FROM event
+    ON CONFLICT DO NOTHING
+  )
+  UPDATE platform_tokens t SET last_used_at = used.at, last_used_ip = used.ip
+  FROM (SELECT t.id, latest.at, latest.ip
+        FROM (SELECT DISTINCT ON ("tokenId") "tokenId", at, ip FROM event ORDER BY "tokenId", at DESC) latest
+        JOIN platform_tokens t ON t.id = latest."tokenId"
+        ORDER BY t.id FOR NO KEY UPDATE OF t) used
+  WHERE t.id = used.id AND (t.last_used_at IS NULL OR t.last_used_at < used.at)`;
 const monthName = /^exchange_events_(\d{4})_(\d{2})$/;
 const monthsAhead = 2;
 // Any number, the same in every release: of instances that sweep at once, one changes the partitions.
@@ -60,19 +74,22 @@ export function createExchangeEvents(knex: Knex) {
   }
 
   return {
-    async insert(events: readonly ExchangeEvent[], executor: Executor = knex): Promise<void> {
-      if (events.length === 0) return;
-      await executor.raw(insertStatement, [
-        events.map(({ id }) => id),
-        events.map(({ at }) => at.toISOString()),
-        events.map(({ organizationId }) => organizationId),
-        events.map(({ tokenId }) => tokenId),
-        events.map(({ serviceId }) => serviceId),
-        events.map(({ ip }) => ip as string),
-        events.map(({ userAgent }) => userAgent as string),
-        events.map(({ requestId }) => requestId as string),
-        events.map(({ count }) => count),
-      ]);
+    /** All of them with their tokens' last use, or nothing. */
+    async insert(events: readonly ExchangeEvent[]): Promise<void> {
+      const rows = events.map(
+        ({ id, at, organizationId, tokenId, serviceId, ip, userAgent, requestId, count }) => ({
+          id,
+          at: at.getTime(),
+          organizationId,
+          tokenId,
+          serviceId,
+          ip,
+          userAgent,
+          requestId,
+          count,
+        }),
+      );
+      await knex.raw(insertStatement, [JSON.stringify(rows)]);
     },
 
     /**

@@ -51,7 +51,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     services: createServices(knex),
     signingKeys: createSigningKeys(knex),
     statusLists: createStatusLists(knex),
-    usage: createUsageRecorder({ knex, exchangeEvents, onError: onUsageError }),
+    usage: createUsageRecorder({ exchangeEvents, onError: onUsageError }),
     users: createUsers(knex),
   };
 }
