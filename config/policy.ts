@@ -35,6 +35,25 @@ export const policy = Object.freeze({
   retryAfter: 2,
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
+  /** Queries and transactions, and look-ups joined in few queries, that wait for the database: more are 503 at once. */
+  waitingQueries: 100,
+  waitingLookups: 2_000,
+  /** Where a question was not answered in time: one more is asked, for so long, and again after so long. */
+  databaseProbeTimeoutMs: 1_000,
+  databaseProbePauseMs: 500,
+  /** Connections are made anew at most so often. */
+  connectionRenewalPauseMs: 1_000,
+  /** How long a transaction waits for another one's lock, and may do nothing while it holds its own. */
+  lockTimeoutMs: 3_000,
+  idleTransactionTimeoutMs: 10_000,
+  /** How often a transaction is tried that was undone by another one or by a lost connection, and the first pause. */
+  transactionAttempts: 3,
+  transactionPauseMs: 20,
+  /** Where the answer to a COMMIT is lost: how often the database is asked for it, how long before the answer and behind it. */
+  commitQuestionPauseMs: 100,
+  commitPatienceMs: 3_000,
+  commitSettlementMs: 60 * 60 * 1_000,
+  unsettledTransactions: 100,
   /** Request bodies, in bytes. */
   tokenRequestBodyLimit: 16 * 1024,
   signInBodyLimit: 16 * 1024,

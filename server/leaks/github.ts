@@ -1,6 +1,5 @@
 import { createHash, verify } from 'node:crypto';
 import type Router from '@koa/router';
-import type { Knex } from 'knex';
 import type { Context } from 'koa';
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
@@ -11,6 +10,7 @@ import { BodyError, readBytes } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
+import type { Transact } from '../storage/database.ts';
 import type { LeakReports } from '../storage/leak-reports.ts';
 import type { RevokedToken } from '../storage/platform-tokens.ts';
 import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
@@ -19,7 +19,7 @@ import { type GitHubKeys, GitHubKeysError } from './github-keys.ts';
 export interface LeakDeps extends RevocationStores {
   readonly keys: GitHubKeys;
   readonly leakReports: LeakReports;
-  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly transaction: Transact;
   readonly clock: () => Date;
 }
 

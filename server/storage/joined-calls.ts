@@ -1,3 +1,5 @@
+import { DatabaseUnavailableError } from './failures.ts';
+
 export interface JoinedCallsOptions<Key, Value> {
   /** One call for many keys. @returns as many values, in the order of the keys */
   readonly load: (keys: readonly Key[]) => Promise<readonly Value[]>;
@@ -5,6 +7,8 @@ export interface JoinedCallsOptions<Key, Value> {
   readonly maximumKeys: number;
   /** Calls under way at once: one that hangs does not hold up the rest. */
   readonly maximumCalls: number;
+  /** Keys that wait for a call: one more is refused at once. */
+  readonly maximumWaiting: number;
 }
 
 /**
@@ -16,6 +20,7 @@ export function joinCalls<Key, Value>({
   load,
   maximumKeys,
   maximumCalls,
+  maximumWaiting,
 }: JoinedCallsOptions<Key, Value>): (key: Key) => Promise<Value> {
   let waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
   let calls = 0;
@@ -46,6 +51,10 @@ export function joinCalls<Key, Value>({
 
   return (key) =>
     new Promise((resolve, reject) => {
+      if (waiting.length >= maximumWaiting) {
+        reject(new DatabaseUnavailableError('too many look-ups wait'));
+        return;
+      }
       waiting.push({ key, resolve, reject });
       schedule();
     });
