@@ -35,6 +35,30 @@ export const policy = Object.freeze({
   retryAfter: 2,
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
+  /**
+   * Shedding, by the event loop's delay in ms: it begins at the first bound, ends below the second, and at the third the
+   * largest share of requests is refused. What is accepted passes a few turns of the loop, so it takes a few times that.
+   */
+  overload: Object.freeze({ begin: 100, end: 50, full: 250, maximumShare: 0.95 }),
+  /** How often the delay is measured, and a line about it written at most. */
+  overloadIntervalMs: 50,
+  overloadLogIntervalMs: 1_000,
+  /** What a client has for its headers and for its whole request, and how long nothing may pass on a connection… */
+  connections: Object.freeze({
+    headersMs: 10_000,
+    requestMs: 30_000,
+    idleInRequestMs: 60_000,
+    /** …between requests: longer than proxies keep theirs, which would else send into one that is just being closed. */
+    idleMs: 75_000,
+    /** How often that is looked at. */
+    checkMs: 2_000,
+    /** Requests that may wait behind the first of a connection. */
+    pipelined: 16,
+    /** In each process. */
+    maximum: 4_000,
+  }),
+  /** How long a process goes on at most after an error that nobody caught. */
+  strayErrorLimitMs: 30_000,
   /** Queries and transactions, and look-ups joined in few queries, that wait for the database: more are 503 at once. */
   waitingQueries: 100,
   waitingLookups: 2_000,
@@ -59,6 +83,8 @@ export const policy = Object.freeze({
   signInBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,
   leakReportBodyLimit: 1024 * 1024,
+  /** Reports whose bodies are read at once: nobody has shown yet who sends them. */
+  leakReportsAtOnce: 64,
   /** Tokens of one leak report. */
   leakReportTokens: 1_000,
   /** How long a leak report is known again. After that it does no more than it did: a revoked token stays revoked. */

@@ -39,8 +39,9 @@ type Match = z.infer<typeof reportSchema>[number];
 /** `POST /leaks/github`: reports of GitHub's secret-scanning partner programme. What is reported is public, so revoked. */
 export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }: LeakDeps): Router {
   const router = createRouter();
+  let reading = 0;
   router.post('/leaks/github', async (ctx) => {
-    const body = await readSigned(ctx, keys);
+    const body = await readBounded(ctx);
     const matches = parseReport(body);
     const subjects = await Promise.all(matches.map(({ token }) => find(token)));
     await revokeAll(ctx, createHash('sha256').update(body).digest(), matches, subjects);
@@ -53,6 +54,21 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
     }));
   });
   return router;
+
+  /** Bodies are large, and whose they are is known when they are there. */
+  async function readBounded(ctx: Context): Promise<Buffer> {
+    if (reading >= policy.leakReportsAtOnce) {
+      const headers = { 'Retry-After': String(policy.retryAfter) };
+      const detail = 'Too many reports at once; try again.';
+      throw new Problem({ status: 503, title: 'Service Unavailable', detail, headers });
+    }
+    reading += 1;
+    try {
+      return await readSigned(ctx, keys);
+    } finally {
+      reading -= 1;
+    }
+  }
 
   async function find(token: string): Promise<ExchangeSubject | undefined> {
     if (!isPlatformTokenFormat(token)) return undefined;
