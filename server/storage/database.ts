@@ -8,7 +8,7 @@ import { createLookupPool, type LookupPool } from './lookup-pool.ts';
 import { watchSilence } from './silence.ts';
 import { createTransactions, type Transact } from './transactions.ts';
 
-export { isDatabaseUnavailable, isRefusedData, violatedConstraint } from './failures.ts';
+export { isDatabaseFault, isDatabaseUnavailable, isRefusedData, violatedConstraint } from './failures.ts';
 export type { Transact } from './transactions.ts';
 
 export type Executor = Knex | Knex.Transaction;

@@ -35,10 +35,21 @@ export function isDatabaseUnavailable(error: unknown): boolean {
     // PostgreSQL ended the connection, or would not have it: no database, no such password, too many clients, a restart.
     if (severity === 'FATAL' || severity === 'PANIC') return true;
     if (typeof code === 'string' && (unavailableCodes.has(code) || code.startsWith('08'))) return true;
+    if (isDatabaseFault(cause)) return true;
     if (unavailableMessages.test(cause.message)) return true;
     if (cause instanceof AggregateError && cause.errors.some(isDatabaseUnavailable)) return true;
   }
   return false;
+}
+
+/**
+ * Whether PostgreSQL could not do what is right in itself, and will when its operator has mended it: its disk is full
+ * (class 53), its files cannot be read (58), it has an error of its own (XX), or a trigger refuses it (P0001, of which
+ * nothing of ours raises any).
+ */
+export function isDatabaseFault(error: unknown): boolean {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' && code !== '53300' && /^(53...|58...|XX...|P0001)$/.test(code);
 }
 
 const lostCodes = new Set(['ECONNRESET', 'EPIPE', '57P01', '57P02', '25P03']);

@@ -98,6 +98,13 @@ export async function createDoor(target: Address) {
     leadTo(other: Address) {
       to = other;
     },
+    /** Connections that there are lead nowhere from now on, and nobody is told; new ones are as they should be. */
+    strand() {
+      for (const [incoming, outgoing] of pairs) {
+        incoming.removeAllListeners('data').on('data', () => {});
+        outgoing.removeAllListeners('data').on('data', () => {});
+      }
+    },
     cut() {
       for (const socket of sockets()) socket.destroy();
     },
