@@ -36,11 +36,15 @@ export const policy = Object.freeze({
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
   /**
-   * Shedding, by the event loop's delay in ms: it begins at the first bound, ends below the second, and at the third the
-   * largest share of requests is refused. What is accepted passes a few turns of the loop, so it takes a few times that.
+   * Shedding, by the event loop's delay and by how long exchanges wait for a look-up, in ms: it begins at the first bound,
+   * ends below the second, and at the third the largest share of requests is refused. What is accepted passes a few turns
+   * of the loop, so it takes a few times the one and once the other. A database that takes half a second is no overload.
    */
-  overload: Object.freeze({ begin: 100, end: 50, full: 250, maximumShare: 0.95 }),
-  /** How often the delay is measured, and a line about it written at most. */
+  overload: Object.freeze({
+    loop: Object.freeze({ begin: 100, end: 50, full: 250, maximumShare: 0.95 }),
+    wait: Object.freeze({ begin: 800, end: 400, full: 1_600, maximumShare: 0.95 }),
+  }),
+  /** How often they are measured, and a line about it written at most. */
   overloadIntervalMs: 50,
   overloadLogIntervalMs: 1_000,
   /** What a client has for its headers and for its whole request, and how long nothing may pass on a connection… */

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo, Socket } from 'node:net';
+import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 
@@ -12,11 +12,13 @@ export interface Listener {
   readonly port: number;
   /** Until this is called, requests are answered as by a server that comes up. */
   handle(listener: RequestListener): void;
-  /** Takes no new connection, closes idle ones, and waits for the requests in flight. */
+  /** Takes no new connection, waits for the requests in flight, and after a moment ends what is idle. */
   drain(): Promise<void>;
 }
 
 const drainLimitMs = 20_000;
+const idleGraceMs = 2_000;
+const idleCheckMs = 100;
 
 /** @throws StartError */
 export async function openListener(
@@ -53,12 +55,18 @@ export async function openListener(
     },
     drain() {
       return new Promise((resolve) => {
-        const limit = setTimeout(() => server.closeAllConnections(), drainLimitMs);
-        server.close(() => {
-          clearTimeout(limit);
+        const endIdle = () => server.closeIdleConnections();
+        const timers = [
+          // A request may be on its way on a connection that looks idle: each has time for one more, which is told to be the last.
+          setTimeout(() => timers.push(setInterval(endIdle, idleCheckMs)), idleGraceMs),
+          setTimeout(() => server.closeAllConnections(), drainLimitMs),
+        ];
+        // That of HTTP would end those that look idle at once.
+        TcpServer.prototype.close.call(server, () => {
+          for (const timer of timers) clearTimeout(timer);
+          server.close();
           resolve();
         });
-        server.closeIdleConnections();
       });
     },
   };

@@ -72,7 +72,11 @@ export function openService(
     },
     onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
   });
-  const overload = watchOverload({ path: new URL(config.issuer).pathname.replace(/\/$/, ''), logger });
+  const overload = watchOverload({
+    path: new URL(config.issuer).pathname.replace(/\/$/, ''),
+    logger,
+    waitMs: stores.platformTokens.lookupWaitMs,
+  });
   listener.handle(overload.guard(app.callback()));
   return {
     async close() {

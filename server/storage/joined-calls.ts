@@ -11,6 +11,12 @@ export interface JoinedCallsOptions<Key, Value> {
   readonly maximumWaiting: number;
 }
 
+export interface JoinedCalls<Key, Value> {
+  (key: Key): Promise<Value>;
+  /** How long the one that waits longest has waited for a call. */
+  waitMs(): number;
+}
+
 /**
  * Joins what is asked within one turn of the event loop, or while all calls are under way, into one call. Nobody
  * waits for a timer, nothing is kept, and a call never takes in a key that was asked after it began: what it reads
@@ -21,8 +27,14 @@ export function joinCalls<Key, Value>({
   maximumKeys,
   maximumCalls,
   maximumWaiting,
-}: JoinedCallsOptions<Key, Value>): (key: Key) => Promise<Value> {
-  let waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
+}: JoinedCallsOptions<Key, Value>): JoinedCalls<Key, Value> {
+  let waiting: {
+    key: Key;
+    resolve: (value: Value) => void;
+    reject: (error: unknown) => void;
+    /** When it was asked; 0 where a call was free for it. */
+    since: number;
+  }[] = [];
   let calls = 0;
   let scheduled = false;
 
@@ -49,13 +61,18 @@ export function joinCalls<Key, Value>({
     schedule();
   }
 
-  return (key) =>
-    new Promise((resolve, reject) => {
+  const find = (key: Key) =>
+    new Promise<Value>((resolve, reject) => {
       if (waiting.length >= maximumWaiting) {
         reject(new DatabaseUnavailableError('too many look-ups wait'));
         return;
       }
-      waiting.push({ key, resolve, reject });
+      waiting.push({ key, resolve, reject, since: calls < maximumCalls ? 0 : performance.now() });
       schedule();
     });
+  const waitMs = () => {
+    const since = waiting[0]?.since ?? 0;
+    return since === 0 ? 0 : performance.now() - since;
+  };
+  return Object.assign(find, { waitMs });
 }

@@ -143,6 +143,8 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     findForExchange,
     /** The same, by its id: of a token whose JWT is presented. */
     findPresent,
+    /** How long look-ups wait for their turn, in ms. */
+    lookupWaitMs: () => Math.max(findForExchange.waitMs(), findPresent.waitMs()),
 
     async find(
       id: string,

@@ -11,8 +11,9 @@ export interface Instance {
   readonly pid: () => number;
   /** Whether we have ended it, so that nobody expects an answer. */
   readonly down: () => boolean;
-  /** Whether we have told it to end. */
-  readonly leaving: () => boolean;
+  /** It has told a client that it goes: none comes any more, as behind a balancer. */
+  leave(): void;
+  readonly left: () => boolean;
   /** Waits until it is ready. */
   start(): Promise<void>;
   /** @returns the exit code */
@@ -30,14 +31,17 @@ export async function createInstance(
   const url = `http://127.0.0.1:${port}`;
   let child: ChildProcess | undefined;
   let down = true;
-  let leaving = false;
+  let left = false;
   return {
     name,
     url,
     port,
     pid: () => Number(child?.pid),
     down: () => down,
-    leaving: () => leaving,
+    leave() {
+      left = true;
+    },
+    left: () => left || down,
     async start() {
       const log = await open(logFile, 'a');
       child = spawn(process.execPath, ['--max-semi-space-size=16', 'server/main.ts'], {
@@ -52,11 +56,10 @@ export async function createInstance(
         await setTimeout(50);
       }
       down = false;
-      leaving = false;
+      left = false;
     },
     async end(signal) {
       if (!child || child.exitCode !== null || child.signalCode !== null) return null;
-      leaving = true;
       const ended = once(child, 'exit');
       // Of one that drains, what it has taken is answered; of one that is killed, nothing.
       if (signal === 'SIGKILL') down = true;

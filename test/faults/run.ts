@@ -167,7 +167,7 @@ function isKept({ tally, verdict, recoveryMs }: Row): boolean {
 function describe({ tally, verdict, recoveryMs, note }: Row): string {
   return [
     `${tally.requests} requests, ${tally.good} good, ${tally.refused} refused, ${tally.cut} cut, ${tally.wrong.length} wrong,`,
-    `${verdict.lost.length} lost, ${verdict.orphans.length} orphans, ${verdict.unseen} unseen, ${(recoveryMs / 1000).toFixed(1)} s`,
+    `${verdict.lost.length} lost, ${verdict.orphans.length} orphans, ${verdict.unseen} unseen, longest ${(tally.longest / 1000).toFixed(1)} s, well after ${(recoveryMs / 1000).toFixed(1)} s`,
     note ?? '',
     ...[...tally.wrong.slice(0, 5), ...verdict.lost.slice(0, 3), ...verdict.orphans.slice(0, 3)].map(
       (one) => `\n    ${one}`,
@@ -193,7 +193,7 @@ function table(rows: readonly Row[]): string {
     ...[tally.requests, tally.good, tally.refused, tally.cut].map((count) => count.toLocaleString('en')),
     ...[tally.wrong.length, verdict.lost.length, verdict.orphans.length].map(String),
     `${(tally.longest / 1000).toFixed(1)} s`,
-    `${(recoveryMs / 1000).toFixed(1)} s`,
+    `longest ${(tally.longest / 1000).toFixed(1)} s, well after ${(recoveryMs / 1000).toFixed(1)} s`,
   ]);
   const line = (row: readonly string[]) => `| ${row.join(' | ')} |`;
   return [line(head), line(head.map((_, index) => (index === 0 ? '---' : '--:'))), ...cells.map(line)].join(

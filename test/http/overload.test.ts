@@ -1,14 +1,16 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
-import { createShedding, type Overload, watchOverload } from '../../server/http/overload.ts';
+import { createShedding, createTurnstile, type Overload, watchOverload } from '../../server/http/overload.ts';
 
 const bounds = { begin: 100, end: 50, full: 250, maximumShare: 0.95 };
 const observe = (shedding: ReturnType<typeof createShedding>, turn: number, times: number) => {
   for (let count = 0; count < times; count += 1) shedding.observe(turn);
 };
-const refusedOf = (shedding: ReturnType<typeof createShedding>, requests: number) =>
-  Array.from({ length: requests }, () => shedding.refuses()).filter(Boolean).length;
+function refusedOf({ share }: ReturnType<typeof createShedding>, requests: number): number {
+  const refuses = createTurnstile();
+  return Array.from({ length: requests }, () => refuses(share)).filter(Boolean).length;
+}
 
 it('refuses nothing for one long turn, however long', () => {
   const shedding = createShedding(bounds);
@@ -53,11 +55,13 @@ afterEach(() => {
 });
 
 /** A server that does nothing, and a process that is busy: its timers are late. */
+const busy = { begin: -1_000, end: -1e9, full: 1, maximumShare: 1 };
 async function startBusy(path = '') {
   const lines: unknown[] = [];
   overload = watchOverload({
     path,
-    bounds: { begin: -1_000, end: -1e9, full: 1, maximumShare: 1 },
+    waitMs: () => 0,
+    bounds: { loop: busy, wait: bounds },
     logger: { warn: (...line: unknown[]) => void lines.push(line) } as never,
   });
   server = createServer(
@@ -116,4 +120,21 @@ it('counts what it refuses, and says so in the log, not once for each', async ()
   expect(overload?.refused).toBe(before + 20);
   await expect.poll(() => lines.length, { timeout: 5_000 }).toBeGreaterThan(0);
   expect(lines.length).toBeLessThan(5);
+});
+
+it('refuses where exchanges wait for the database, while the event loop has nothing to do', async () => {
+  let waits = 0;
+  overload = watchOverload({
+    path: '',
+    waitMs: () => waits,
+    bounds: { loop: { begin: 10_000, end: 9_000, full: 20_000, maximumShare: 1 }, wait: bounds },
+    logger: { warn() {} },
+  });
+  const present = () => overload?.share;
+  expect(present()).toBe(0);
+  waits = 1_000;
+  await expect.poll(present).toBe(bounds.maximumShare);
+  expect(overload.waitMs).toBeGreaterThan(bounds.begin);
+  waits = 0;
+  await expect.poll(present).toBe(0);
 });

@@ -92,3 +92,20 @@ it('refuses at once what would wait behind too many, and takes more when those a
   calls[2]?.answer();
   expect(await later).toBe('value 6');
 });
+
+it('says how long the first of those that wait has waited', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 1, maximumWaiting: 10 });
+  const first = find(1);
+  expect(find.waitMs()).toBe(0);
+  await setImmediate();
+  const second = find(2);
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(find.waitMs()).toBeGreaterThan(50);
+  calls[0]?.answer();
+  await first;
+  await setImmediate();
+  expect(find.waitMs()).toBe(0);
+  calls[1]?.answer();
+  await second;
+});
