@@ -80,7 +80,7 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   cleanup.add(() => database.close());
-  const poolSize = database.lookups.options.max;
+  const poolSize = database.lookups.maximum;
   say(`filling ${options.tokens} platform tokens`);
   const tokens = await fill(database, options.tokens, keptTokens);
   const { rows } = await database.knex.raw('SHOW server_version');

@@ -35,11 +35,60 @@ export const policy = Object.freeze({
   retryAfter: 2,
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
+  /**
+   * Shedding, by the event loop's delay and by how long exchanges wait for a look-up, in ms: it begins at the first bound,
+   * ends below the second, and at the third the largest share of requests is refused. What is accepted passes a few turns
+   * of the loop, so it takes a few times the one and once the other. A database that takes half a second is no overload.
+   */
+  overload: Object.freeze({
+    loop: Object.freeze({ begin: 100, end: 50, full: 250, maximumShare: 0.95 }),
+    wait: Object.freeze({ begin: 800, end: 400, full: 1_600, maximumShare: 0.95 }),
+  }),
+  /** How often they are measured, and a line about it written at most. */
+  overloadIntervalMs: 50,
+  overloadLogIntervalMs: 1_000,
+  /** What a client has for its headers and for its whole request, and how long nothing may pass on a connection… */
+  connections: Object.freeze({
+    headersMs: 10_000,
+    requestMs: 30_000,
+    idleInRequestMs: 60_000,
+    /** …between requests: longer than proxies keep theirs, which would else send into one that is just being closed. */
+    idleMs: 75_000,
+    /** How often that is looked at. */
+    checkMs: 2_000,
+    /** Requests that may wait behind the first of a connection. */
+    pipelined: 16,
+    /** In each process. */
+    maximum: 4_000,
+  }),
+  /** How long a process goes on at most after an error that nobody caught. */
+  strayErrorLimitMs: 30_000,
+  /** Queries and transactions, and look-ups joined in few queries, that wait for the database: more are 503 at once. */
+  waitingQueries: 100,
+  waitingLookups: 2_000,
+  /** Where a question was not answered in time: one more is asked, for so long, and again after so long. */
+  databaseProbeTimeoutMs: 1_000,
+  databaseProbePauseMs: 500,
+  /** Connections are made anew at most so often. */
+  connectionRenewalPauseMs: 1_000,
+  /** How long a transaction waits for another one's lock, and may do nothing while it holds its own. */
+  lockTimeoutMs: 3_000,
+  idleTransactionTimeoutMs: 10_000,
+  /** How often a transaction is tried that was undone by another one or by a lost connection, and the first pause. */
+  transactionAttempts: 3,
+  transactionPauseMs: 20,
+  /** Where the answer to a COMMIT is lost: how often the database is asked for it, how long before the answer and behind it. */
+  commitQuestionPauseMs: 100,
+  commitPatienceMs: 3_000,
+  commitSettlementMs: 60 * 60 * 1_000,
+  unsettledTransactions: 100,
   /** Request bodies, in bytes. */
   tokenRequestBodyLimit: 16 * 1024,
   signInBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,
   leakReportBodyLimit: 1024 * 1024,
+  /** Reports whose bodies are read at once: nobody has shown yet who sends them. */
+  leakReportsAtOnce: 64,
   /** Tokens of one leak report. */
   leakReportTokens: 1_000,
   /** How long a leak report is known again. After that it does no more than it did: a revoked token stays revoked. */

@@ -56,7 +56,7 @@ export function createApp(deps: AppDeps): Koa {
   const issuerUrl = new URL(issuer);
   const tls = issuerUrl.protocol === 'https:';
   const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
-  const transaction = database.knex.transaction.bind(database.knex) as never;
+  const transaction = database.transact;
 
   const { keySet } = keyRing;
   const provider = perKeySet(keySet, (present) =>

@@ -94,7 +94,11 @@ export interface Connections {
 
 /** Opens none by itself: the first query does. */
 export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
-  const database = createDatabase({ connectionString, ...sizes });
+  const database = createDatabase({
+    connectionString,
+    ...sizes,
+    onError: (err) => logger.error({ err }, 'a transaction was left open'),
+  });
   const stores = createStores(database, (err, waiting, dropped) =>
     logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
   );

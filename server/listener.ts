@@ -1,28 +1,46 @@
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 
 /** The server cannot start for a reason that an operator can mend; the message says how. */
 export class StartError extends Error {}
 
+export type ConnectionLimits = Readonly<Record<keyof typeof policy.connections, number>>;
+
 export interface Listener {
   readonly port: number;
   /** Until this is called, requests are answered as by a server that comes up. */
   handle(listener: RequestListener): void;
-  /** Takes no new connection, closes idle ones, and waits for the requests in flight. */
+  /** Takes no new connection, waits for the requests in flight, and after a moment ends what is idle. */
   drain(): Promise<void>;
 }
 
 const drainLimitMs = 20_000;
+const idleGraceMs = 2_000;
+const idleCheckMs = 100;
 
 /** @throws StartError */
-export async function openListener({ host, port, issuer }: Config): Promise<Listener> {
+export async function openListener(
+  { host, port, issuer }: Pick<Config, 'host' | 'port' | 'issuer'>,
+  limits: ConnectionLimits = policy.connections,
+): Promise<Listener> {
   let handle: RequestListener = comingUp(new URL(issuer).pathname.replace(/\/$/, ''));
-  const server = createServer((request, response) => handle(request, response));
   // Slow clients are cut: RFC 9110 leaves it to the server.
-  server.headersTimeout = 10_000;
-  server.requestTimeout = 30_000;
+  const server = createServer(
+    {
+      headersTimeout: limits.headersMs,
+      requestTimeout: limits.requestMs,
+      connectionsCheckingInterval: limits.checkMs,
+      keepAliveTimeout: limits.idleMs,
+    },
+    boundPipelines(limits.pipelined, (request, response) => handle(request, response)),
+  );
+  // Whoever does not read its answer, or is gone without a word, is cut too.
+  server.timeout = limits.idleInRequestMs;
+  server.maxConnections = limits.maximum;
+  // Node.js ignores headers from the 2,000th on, a credential among them. They are bounded by their bytes (16 KiB).
+  server.maxHeadersCount = 0;
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const reason = cause.code === 'EADDRINUSE' ? 'the port is taken' : cause.message;
@@ -37,14 +55,39 @@ export async function openListener({ host, port, issuer }: Config): Promise<List
     },
     drain() {
       return new Promise((resolve) => {
-        const limit = setTimeout(() => server.closeAllConnections(), drainLimitMs);
-        server.close(() => {
-          clearTimeout(limit);
+        const endIdle = () => server.closeIdleConnections();
+        const timers = [
+          // A request may be on its way on a connection that looks idle: each has time for one more, which is told to be the last.
+          setTimeout(() => timers.push(setInterval(endIdle, idleCheckMs)), idleGraceMs),
+          setTimeout(() => server.closeAllConnections(), drainLimitMs),
+        ];
+        // That of HTTP would end those that look idle at once.
+        TcpServer.prototype.close.call(server, () => {
+          for (const timer of timers) clearTimeout(timer);
+          server.close();
           resolve();
         });
-        server.closeIdleConnections();
       });
     },
+  };
+}
+
+/**
+ * Node.js hands over every request that came in one packet, before the first of them is answered: thousands of small ones.
+ * Some may be sent ahead (RFC 9112 §9.3.2); whoever sends more is cut.
+ */
+function boundPipelines(maximum: number, listener: RequestListener): RequestListener {
+  const ahead = new WeakMap<Socket, number>();
+  return (request, response) => {
+    // The first on a connection has it; those behind it wait for it.
+    if (response.socket) return listener(request, response);
+    const { socket } = request;
+    const count = (ahead.get(socket) ?? 0) + 1;
+    if (count > maximum) socket.destroy();
+    if (socket.destroyed) return;
+    ahead.set(socket, count);
+    response.once('close', () => ahead.set(socket, (ahead.get(socket) ?? 1) - 1));
+    listener(request, response);
   };
 }
 

@@ -2,6 +2,7 @@ import cluster from 'node:cluster';
 import { readConfig } from '../config/env.ts';
 import type { RunningServer } from './base.ts';
 import { createLogger, standardOutput } from './http/logger.ts';
+import { endOnStrayError } from './stray-errors.ts';
 
 // Each process loads what it runs, and no more: a primary has its first worker started before anything else.
 async function main(): Promise<void> {
@@ -40,6 +41,7 @@ async function main(): Promise<void> {
     const { startCluster } = await import('./cluster.ts');
     server = await startCluster(config, { logger, onLost, output, onGivenUp });
   }
+  endOnStrayError(logger, stop);
   process.stdout.write(`${server.banner}\n`);
   logger.info({ port: server.port, issuer: config.issuer }, 'ready');
 

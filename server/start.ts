@@ -13,6 +13,7 @@ import {
   type StartDeps,
 } from './base.ts';
 import { type Dashboard, loadDashboard } from './http/dashboard.ts';
+import { watchOverload } from './http/overload.ts';
 import { watchKeys } from './keys/key-watch.ts';
 import { type Listener, openListener, StartError } from './listener.ts';
 import { systemEvent } from './storage/audit-events.ts';
@@ -71,13 +72,19 @@ export function openService(
     },
     onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
   });
-  listener.handle(app.callback());
+  const overload = watchOverload({
+    path: new URL(config.issuer).pathname.replace(/\/$/, ''),
+    logger,
+    waitMs: stores.platformTokens.lookupWaitMs,
+  });
+  listener.handle(overload.guard(app.callback()));
   return {
     async close() {
       // Readiness says so first; what is on its way is still served.
       stopping = true;
       await setTimeout(policy.drainDelayMs);
       await listener.drain();
+      overload.close();
       await keyWatch.close();
     },
   };

@@ -6,6 +6,7 @@ import { createLogger, standardOutput } from './http/logger.ts';
 import { openListener } from './listener.ts';
 import { openService, readDashboard } from './start.ts';
 import { poolSizes } from './storage/database.ts';
+import { endOnStrayError } from './stray-errors.ts';
 import type { Order, Report } from './workers.ts';
 
 /** A process that serves beside others: serves when its primary says that all is prepared. */
@@ -22,12 +23,12 @@ export async function runWorker(config: Config): Promise<void> {
 
   let close: (() => Promise<void>) | undefined;
   let stopping = false;
-  const stop = () => {
+  const stop = (status = 0) => {
     if (stopping) return;
     stopping = true;
-    if (!close) process.exit(0);
+    if (!close) process.exit(status);
     close().then(
-      () => process.exit(0),
+      () => process.exit(status),
       (err) => {
         logger.fatal({ err }, 'stopping failed');
         process.exit(1);
@@ -59,6 +60,7 @@ export async function runWorker(config: Config): Promise<void> {
       await service.close();
       await connections.close();
     };
+    endOnStrayError(logger, stop);
     await tell({ type: 'serving' });
   } catch (error) {
     await fail(error);

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { createClientSecret } from '../domain/client-secret.ts';
 import { DomainError } from '../domain/errors.ts';
 import { notFound, Problem } from '../http/problem.ts';
+import { systemEvent } from '../storage/audit-events.ts';
 import type { Client } from '../storage/clients.ts';
 import { violatedConstraint } from '../storage/database.ts';
 import { auditEvent } from './audit.ts';
@@ -66,13 +67,23 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
           createdAt: clock(),
         };
         await knownService(
-          transaction(async (tx) => {
-            await clients.insert(client, tx);
-            await auditEvents.insert(
-              [auditEvent(request, 'client.created', client.createdAt, { targetId: client.id })],
-              tx,
-            );
-          }),
+          transaction(
+            async (tx) => {
+              await clients.insert(client, tx);
+              await auditEvents.insert(
+                [auditEvent(request, 'client.created', client.createdAt, { targetId: client.id })],
+                tx,
+              );
+            },
+            {
+              // Its caller was told that there is none: nobody has its secret.
+              async undo(_, tx) {
+                if (!(await clients.delete(client.id, tx))) return;
+                const deleted = { at: clock(), action: 'client.deleted', targetId: client.id };
+                await auditEvents.insert([systemEvent('client-creation', deleted)], tx);
+              },
+            },
+          ),
         );
         return { body: { ...presentClient(client), client_secret: secret } };
       },

@@ -1,7 +1,7 @@
-import type { Knex } from 'knex';
 import type { KeyRing } from '../keys/key-ring.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
 import type { Clients } from '../storage/clients.ts';
+import type { Transact } from '../storage/database.ts';
 import type { Memberships } from '../storage/memberships.ts';
 import type { Organizations } from '../storage/organizations.ts';
 import type { PlatformTokens } from '../storage/platform-tokens.ts';
@@ -13,7 +13,7 @@ export interface AdminDeps {
   readonly issuer: string;
   readonly tokenPrefix: string;
   readonly clock: () => Date;
-  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly transaction: Transact;
   readonly platformTokens: PlatformTokens;
   readonly organizations: Organizations;
   readonly users: Users;

@@ -5,6 +5,7 @@ import { policy } from '../../config/policy.ts';
 import { DomainError } from '../domain/errors.ts';
 import { createPlatformToken } from '../domain/platform-token.ts';
 import { notFound, Problem } from '../http/problem.ts';
+import { systemEvent } from '../storage/audit-events.ts';
 import type { PlatformToken, RevokedToken, TokenSort } from '../storage/platform-tokens.ts';
 import { type Revocation, revokeWithTrail } from '../storage/revocation.ts';
 import { auditEvent } from './audit.ts';
@@ -25,6 +26,7 @@ import {
 } from './schemas.ts';
 
 const params = z.object({ id });
+const withdrawer = 'token-creation';
 
 export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
   const { platformTokens, auditEvents, transaction, clock, issuer } = deps;
@@ -194,7 +196,7 @@ function unprocessable(members: readonly string[], detail: string): Problem {
 }
 
 /** The membership's lock makes count and insert one step, whatever runs beside it (contract §7: the limit). */
-export async function createToken(
+export function createToken(
   {
     transaction,
     memberships,
@@ -210,7 +212,9 @@ export async function createToken(
   { name, service: serviceId }: { name: string; service: string },
   event: (token: PlatformToken) => Parameters<typeof auditEvents.insert>[0][number],
 ): Promise<{ token: PlatformToken; secret: string }> {
-  return transaction(async (tx: Knex.Transaction) => {
+  return transaction(create, { undo: withdraw });
+
+  async function create(tx: Knex.Transaction): Promise<{ token: PlatformToken; secret: string }> {
     const role = await memberships.lock(organizationId, userId, tx);
     if (!role) throw new DomainError('not_a_member', 'The user is not a member of the organization.');
     const organization = await organizations.find(organizationId, tx);
@@ -254,5 +258,25 @@ export async function createToken(
     };
     await auditEvents.insert([event(created)], tx);
     return { token: created, secret };
-  });
+  }
+
+  /** Its caller was told that there is none: one that is there after all has a secret that nobody saw. */
+  async function withdraw({ token }: { token: PlatformToken }, tx: Knex.Transaction): Promise<void> {
+    const at = clock();
+    const reason = 'the answer to its creation was lost';
+    await revokeWithTrail(
+      { platformTokens, auditEvents },
+      {
+        choice: { ids: [token.id] },
+        visibility: { all: true },
+        actorId: withdrawer,
+        at,
+        event: ({ id: tokenId, organizationId }) => ({
+          ...systemEvent(withdrawer, { at, action: 'token.revoked', organizationId, tokenId }),
+          reason,
+        }),
+      },
+      tx,
+    );
+  }
 }

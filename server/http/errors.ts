@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
 import { DomainError, type DomainErrorCode } from '../domain/errors.ts';
-import { isDatabaseUnavailable } from '../storage/database.ts';
+import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
 import { Problem, type ProblemDetails, writeProblem } from './problem.ts';
 
 /** The one table from the product's refusals to statuses. */
@@ -40,7 +40,7 @@ export function errorMapper(deps: {
       }
     } catch (error) {
       const problem = toProblem(error);
-      if (problem.status === 500) deps.onUnexpected(error);
+      if (problem.status === 500 || isDatabaseFault(error)) deps.onUnexpected(error);
       writeProblem(ctx, deps.issuer, problem);
     }
   };

@@ -1,6 +1,5 @@
 import { createHash, verify } from 'node:crypto';
 import type Router from '@koa/router';
-import type { Knex } from 'knex';
 import type { Context } from 'koa';
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
@@ -11,6 +10,7 @@ import { BodyError, readBytes } from '../http/body.ts';
 import { Problem } from '../http/problem.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
+import type { Transact } from '../storage/database.ts';
 import type { LeakReports } from '../storage/leak-reports.ts';
 import type { RevokedToken } from '../storage/platform-tokens.ts';
 import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
@@ -19,7 +19,7 @@ import { type GitHubKeys, GitHubKeysError } from './github-keys.ts';
 export interface LeakDeps extends RevocationStores {
   readonly keys: GitHubKeys;
   readonly leakReports: LeakReports;
-  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly transaction: Transact;
   readonly clock: () => Date;
 }
 
@@ -39,8 +39,9 @@ type Match = z.infer<typeof reportSchema>[number];
 /** `POST /leaks/github`: reports of GitHub's secret-scanning partner programme. What is reported is public, so revoked. */
 export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }: LeakDeps): Router {
   const router = createRouter();
+  let reading = 0;
   router.post('/leaks/github', async (ctx) => {
-    const body = await readSigned(ctx, keys);
+    const body = await readBounded(ctx);
     const matches = parseReport(body);
     const subjects = await Promise.all(matches.map(({ token }) => find(token)));
     await revokeAll(ctx, createHash('sha256').update(body).digest(), matches, subjects);
@@ -53,6 +54,21 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
     }));
   });
   return router;
+
+  /** Bodies are large, and whose they are is known when they are there. */
+  async function readBounded(ctx: Context): Promise<Buffer> {
+    if (reading >= policy.leakReportsAtOnce) {
+      const headers = { 'Retry-After': String(policy.retryAfter) };
+      const detail = 'Too many reports at once; try again.';
+      throw new Problem({ status: 503, title: 'Service Unavailable', detail, headers });
+    }
+    reading += 1;
+    try {
+      return await readSigned(ctx, keys);
+    } finally {
+      reading -= 1;
+    }
+  }
 
   async function find(token: string): Promise<ExchangeSubject | undefined> {
     if (!isPlatformTokenFormat(token)) return undefined;

@@ -1,6 +1,6 @@
 import type { Context, Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
-import { isDatabaseUnavailable } from '../storage/database.ts';
+import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
 import { OAuthError } from './oauth-error.ts';
 
 export interface FormEndpointDeps {
@@ -31,6 +31,7 @@ export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpoin
 function toOAuthError(error: unknown, onUnexpected: (error: unknown) => void): OAuthError {
   if (error instanceof OAuthError) return error;
   if (isDatabaseUnavailable(error)) {
+    if (isDatabaseFault(error)) onUnexpected(error);
     return new OAuthError(503, 'temporarily_unavailable', 'the database is out of reach; try again');
   }
   onUnexpected(error);

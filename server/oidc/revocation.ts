@@ -1,11 +1,11 @@
 import { decodeProtectedHeader } from 'jose';
-import type { Knex } from 'knex';
 import type { Context, Middleware } from 'koa';
 import type Provider from 'oidc-provider';
 import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
 import { requestEvent } from '../http/request-event.ts';
 import type { Artifacts } from '../storage/artifacts.ts';
 import type { Clients } from '../storage/clients.ts';
+import type { Transact } from '../storage/database.ts';
 import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts';
 import { digest } from './adapter.ts';
 import { tolerateBearer } from './anonymous-client.ts';
@@ -17,7 +17,7 @@ export interface RevocationDeps extends RevocationStores {
   readonly provider: () => Provider;
   readonly clients: Clients;
   readonly artifacts: Artifacts;
-  readonly transaction: <T>(work: (transaction: Knex.Transaction) => Promise<T>) => Promise<T>;
+  readonly transaction: Transact;
   readonly clock: () => Date;
 }
 

@@ -1,6 +1,15 @@
 import knex, { type Knex } from 'knex';
 import pg from 'pg';
+import { policy } from '../../config/policy.ts';
 import knexfile from '../../knexfile.ts';
+import { isReadOnly } from './failures.ts';
+import { createKnexBounds } from './knex-bounds.ts';
+import { createLookupPool, type LookupPool } from './lookup-pool.ts';
+import { watchSilence } from './silence.ts';
+import { createTransactions, type Transact } from './transactions.ts';
+
+export { isDatabaseFault, isDatabaseUnavailable, isRefusedData, violatedConstraint } from './failures.ts';
+export type { Transact } from './transactions.ts';
 
 export type Executor = Knex | Knex.Transaction;
 
@@ -8,7 +17,9 @@ export interface Database {
   /** For everything but the exchange's look-up. */
   readonly knex: Knex;
   /** For the exchange's look-up: its own connections, so that no slow list or bulk write stands before it. */
-  readonly lookups: pg.Pool;
+  readonly lookups: LookupPool;
+  /** Transactions: all but those of a sweep begin here. */
+  readonly transact: Transact;
   /** What keeps the database from serving, in words for an operator; empty where it serves. */
   faults(): Promise<string[]>;
   close(): Promise<void>;
@@ -23,6 +34,8 @@ export interface DatabaseOptions extends PoolSizes {
   readonly connectionString: string;
   /** Whether statements end after a time, as those of a request must; migrations may take as long as they need. */
   readonly limited?: boolean;
+  /** Told of transactions whose end stayed unknown. */
+  readonly onError?: (error: unknown) => void;
 }
 
 /** Connections at most. Several workers share what one has, down to a few for each; see docs/operating.md. */
@@ -43,6 +56,7 @@ export function createDatabase({
   poolSize = poolSizes(1).poolSize,
   lookupPoolSize = poolSizes(1).lookupPoolSize,
   limited = true,
+  onError,
 }: DatabaseOptions): Database {
   const connection = {
     connectionString,
@@ -51,6 +65,28 @@ export function createDatabase({
     keepAlive: true,
     ...(limited ? { statement_timeout: statementTimeout, query_timeout: queryTimeout } : {}),
   };
+  let renewedAt = Number.NEGATIVE_INFINITY;
+  /** Where the address of the database leads elsewhere by now, connections that are open do not: they are made anew. */
+  function renew(): void {
+    if (performance.now() - renewedAt < policy.connectionRenewalPauseMs) return;
+    renewedAt = performance.now();
+    bounds.renew();
+    lookups.renew();
+  }
+  const silence = watchSilence({
+    ask: () => askOnce(connection),
+    onSilent: renew,
+    pauseMs: policy.databaseProbePauseMs,
+  });
+  const onFailure = (error: unknown) => {
+    silence.suspect(error);
+    if (isReadOnly(error)) renew();
+  };
+  const bounds = createKnexBounds({
+    maximumWaiting: policy.waitingQueries,
+    refuse: silence.refuse,
+    onFailure,
+  });
   const queries = knex({
     ...knexfile,
     connection,
@@ -58,15 +94,21 @@ export function createDatabase({
     // What fails is thrown, and logged by whoever catches it; Knex would print it beside the structured log.
     log: { warn() {}, error() {}, deprecate() {}, debug() {} },
     compileSqlOnError: false,
-    pool: { min: 0, max: poolSize },
+    pool: { min: 0, max: poolSize, ...bounds.pool },
   });
+  bounds.bind(queries);
   queries.on('query-error', withoutStatement);
-  const lookups = new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout });
-  // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
-  lookups.on('error', () => {});
+  const lookups = createLookupPool({
+    open: () => new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout }),
+    maximumWaiting: policy.waitingQueries,
+    refuse: silence.refuse,
+    onFailure,
+  });
+  const transactions = createTransactions({ knex: queries, onError });
   return {
     knex: queries,
     lookups,
+    transact: transactions.transact,
     async faults() {
       try {
         await lookups.query('SELECT 1');
@@ -76,9 +118,25 @@ export function createDatabase({
       }
     },
     async close() {
+      silence.close();
+      transactions.close();
       await Promise.all([queries.destroy(), lookups.end()]);
     },
   };
+}
+
+/** On a connection of its own, whatever the pools hold. */
+async function askOnce(connection: pg.ClientConfig): Promise<void> {
+  const limit = policy.databaseProbeTimeoutMs;
+  const client = new pg.Client({ ...connection, connectionTimeoutMillis: limit, query_timeout: limit });
+  // Told by what is awaited; without a listener it would end the process.
+  client.on('error', () => {});
+  try {
+    await client.connect();
+    await client.query('SELECT 1');
+  } finally {
+    client.end().catch(() => {});
+  }
 }
 
 export interface NamedStatement {
@@ -86,7 +144,7 @@ export interface NamedStatement {
   readonly text: string;
 }
 
-const withoutNames = new WeakSet<pg.Pool>();
+const withoutNames = new WeakSet<LookupPool>();
 
 /**
  * By a prepared statement: PostgreSQL parses and plans it once a connection. A pooler that gives every transaction another
@@ -94,7 +152,7 @@ const withoutNames = new WeakSet<pg.Pool>();
  * the pool does without.
  */
 export async function queryNamed<Row extends pg.QueryResultRow>(
-  pool: pg.Pool,
+  pool: LookupPool,
   { name, text }: NamedStatement,
   values: unknown[],
 ): Promise<Row[]> {
@@ -117,39 +175,6 @@ function withoutStatement(error: Error, { sql }: { sql: string }): void {
   if (error.message.startsWith(prefix)) error.message = error.message.slice(prefix.length);
 }
 
-const unavailableCodes = new Set([
-  'ECONNREFUSED',
-  'ECONNRESET',
-  'ETIMEDOUT',
-  'EPIPE',
-  'ENOENT',
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'EHOSTUNREACH',
-  '25006', // read_only_sql_transaction: a standby, in the middle of a failover
-  '53300', // too_many_connections
-  '55P03', // lock_not_available
-  '57014', // query_canceled: the statement timeout
-  '57P01', // admin_shutdown
-  '57P02', // crash_shutdown
-  '57P03', // cannot_connect_now
-]);
-const unavailableMessages =
-  /Connection terminated|timeout (exceeded|expired)|Timeout acquiring a connection|Query read timeout|Client has encountered a connection error|not queryable|Cannot use a pool after/i;
-
-/** Whether the database could not answer (try later), as opposed to a fault of ours. Looks down the causes. */
-export function isDatabaseUnavailable(error: unknown): boolean {
-  for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    const { code, severity } = cause as { code?: unknown; severity?: unknown };
-    // PostgreSQL ended the connection, or would not have it: no database, no such password, too many clients, a restart.
-    if (severity === 'FATAL' || severity === 'PANIC') return true;
-    if (typeof code === 'string' && (unavailableCodes.has(code) || code.startsWith('08'))) return true;
-    if (unavailableMessages.test(cause.message)) return true;
-    if (cause instanceof AggregateError && cause.errors.some(isDatabaseUnavailable)) return true;
-  }
-  return false;
-}
-
 /** The database of DATABASE_URL cannot be used; the message says why, never the URL, which holds a password. */
 export class DatabaseUnusableError extends Error {}
 
@@ -167,18 +192,4 @@ export async function verifyUsable({ knex }: Database): Promise<void> {
       cause,
     });
   }
-}
-
-/** Whether PostgreSQL refuses the row itself: the same statement would fail again (class 22 and 23 of its codes). */
-export function isRefusedData(error: unknown): boolean {
-  const { code } = (error ?? {}) as { code?: unknown };
-  return typeof code === 'string' && /^2[23]/.test(code);
-}
-
-/** The constraint that a write broke, by its name; undefined for every other error. */
-export function violatedConstraint(error: unknown): string | undefined {
-  const { code, constraint } = (error ?? {}) as { code?: unknown; constraint?: unknown };
-  return typeof code === 'string' && code.startsWith('23') && typeof constraint === 'string'
-    ? constraint
-    : undefined;
 }

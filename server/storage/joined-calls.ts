@@ -1,3 +1,5 @@
+import { DatabaseUnavailableError } from './failures.ts';
+
 export interface JoinedCallsOptions<Key, Value> {
   /** One call for many keys. @returns as many values, in the order of the keys */
   readonly load: (keys: readonly Key[]) => Promise<readonly Value[]>;
@@ -5,6 +7,14 @@ export interface JoinedCallsOptions<Key, Value> {
   readonly maximumKeys: number;
   /** Calls under way at once: one that hangs does not hold up the rest. */
   readonly maximumCalls: number;
+  /** Keys that wait for a call: one more is refused at once. */
+  readonly maximumWaiting: number;
+}
+
+export interface JoinedCalls<Key, Value> {
+  (key: Key): Promise<Value>;
+  /** How long the one that waits longest has waited for a call. */
+  waitMs(): number;
 }
 
 /**
@@ -16,8 +26,15 @@ export function joinCalls<Key, Value>({
   load,
   maximumKeys,
   maximumCalls,
-}: JoinedCallsOptions<Key, Value>): (key: Key) => Promise<Value> {
-  let waiting: { key: Key; resolve: (value: Value) => void; reject: (error: unknown) => void }[] = [];
+  maximumWaiting,
+}: JoinedCallsOptions<Key, Value>): JoinedCalls<Key, Value> {
+  let waiting: {
+    key: Key;
+    resolve: (value: Value) => void;
+    reject: (error: unknown) => void;
+    /** When it was asked; 0 where a call was free for it. */
+    since: number;
+  }[] = [];
   let calls = 0;
   let scheduled = false;
 
@@ -44,9 +61,18 @@ export function joinCalls<Key, Value>({
     schedule();
   }
 
-  return (key) =>
-    new Promise((resolve, reject) => {
-      waiting.push({ key, resolve, reject });
+  const find = (key: Key) =>
+    new Promise<Value>((resolve, reject) => {
+      if (waiting.length >= maximumWaiting) {
+        reject(new DatabaseUnavailableError('too many look-ups wait'));
+        return;
+      }
+      waiting.push({ key, resolve, reject, since: calls < maximumCalls ? 0 : performance.now() });
       schedule();
     });
+  const waitMs = () => {
+    const since = waiting[0]?.since ?? 0;
+    return since === 0 ? 0 : performance.now() - since;
+  };
+  return Object.assign(find, { waitMs });
 }

@@ -120,6 +120,7 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
   const findForExchange = joinCalls<Buffer, ExchangeSubject | undefined>({
     maximumKeys: 100,
     maximumCalls: 2,
+    maximumWaiting: policy.waitingLookups,
     async load(digests) {
       const rows = await queryNamed<LookupRow>(lookups, byDigest, [digests]);
       const found = new Map(rows.map((row) => [row.digest, toExchangeSubject(row)]));
@@ -129,6 +130,7 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
   const findPresent = joinCalls<string, ExchangeSubject | undefined>({
     maximumKeys: 100,
     maximumCalls: 2,
+    maximumWaiting: policy.waitingLookups,
     async load(ids) {
       const rows = await queryNamed<LookupRow>(lookups, byId, [ids]);
       const found = new Map(rows.map((row) => [row.id, toExchangeSubject(row)]));
@@ -141,6 +143,8 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     findForExchange,
     /** The same, by its id: of a token whose JWT is presented. */
     findPresent,
+    /** How long look-ups wait for their turn, in ms. */
+    lookupWaitMs: () => Math.max(findForExchange.waitMs(), findPresent.waitMs()),
 
     async find(
       id: string,

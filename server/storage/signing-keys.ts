@@ -1,6 +1,7 @@
 import type { Knex } from 'knex';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
+import { transactionLimits } from './transactions.ts';
 
 export interface StoredSigningKey {
   /** RFC 7638 thumbprint. */
@@ -50,6 +51,7 @@ export function createSigningKeys(knex: Knex) {
     /** The keys, held still: whoever changes them does so inside `work`, one at a time over all instances. */
     withLock<T>(work: (keys: StoredSigningKey[], transaction: Knex.Transaction) => Promise<T>): Promise<T> {
       return knex.transaction(async (transaction) => {
+        await transaction.raw(transactionLimits);
         await transaction.raw('SELECT pg_advisory_xact_lock(?)', [signingKeysLock]);
         return work(await list(transaction), transaction);
       });

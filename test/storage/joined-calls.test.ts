@@ -1,5 +1,6 @@
 import { setImmediate } from 'node:timers/promises';
 import { expect, it } from 'vitest';
+import { DatabaseUnavailableError } from '../../server/storage/failures.ts';
 import { joinCalls } from '../../server/storage/joined-calls.ts';
 
 /** A loader whose calls are answered by hand. */
@@ -14,7 +15,7 @@ function createLoader() {
 
 it('joins what one turn asks into one call, and gives each asker its own value', async () => {
   const { calls, load } = createLoader();
-  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2, maximumWaiting: 100 });
   const answers = Promise.all([find(1), find(2), find(1)]);
   await setImmediate();
   expect(calls.map(({ keys }) => keys)).toEqual([[1, 2, 1]]);
@@ -24,7 +25,7 @@ it('joins what one turn asks into one call, and gives each asker its own value',
 
 it('asks at once for one alone', async () => {
   const { calls, load } = createLoader();
-  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2, maximumWaiting: 100 });
   const answer = find(7);
   await setImmediate();
   calls[0]?.answer();
@@ -33,7 +34,7 @@ it('asks at once for one alone', async () => {
 
 it('never adds to a call that is under way: its answer may be older than the question', async () => {
   const { calls, load } = createLoader();
-  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2 });
+  const find = joinCalls({ load, maximumKeys: 100, maximumCalls: 2, maximumWaiting: 100 });
   const first = find(1);
   await setImmediate();
   const second = find(1);
@@ -45,7 +46,7 @@ it('never adds to a call that is under way: its answer may be older than the que
 
 it('bounds the keys of a call and the calls under way; what waits goes together', async () => {
   const { calls, load } = createLoader();
-  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 2 });
+  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 2, maximumWaiting: 100 });
   const answers = Promise.all([1, 2, 3, 4, 5].map(find));
   await setImmediate();
   await setImmediate();
@@ -64,7 +65,7 @@ it('bounds the keys of a call and the calls under way; what waits goes together'
 
 it('fails those of the failed call only, and goes on', async () => {
   const { calls, load } = createLoader();
-  const find = joinCalls({ load, maximumKeys: 1, maximumCalls: 1 });
+  const find = joinCalls({ load, maximumKeys: 1, maximumCalls: 1, maximumWaiting: 100 });
   const outcomes = Promise.allSettled([find(1), find(2)]);
   await setImmediate();
   calls[0]?.fail(new Error('lost'));
@@ -72,4 +73,39 @@ it('fails those of the failed call only, and goes on', async () => {
   await setImmediate();
   calls[1]?.answer();
   expect((await outcomes).map(({ status }) => status)).toEqual(['rejected', 'fulfilled']);
+});
+
+it('refuses at once what would wait behind too many, and takes more when those are answered', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 1, maximumWaiting: 2 });
+  const under = Promise.all([find(1), find(2)]);
+  await setImmediate();
+  const waiting = Promise.all([find(3), find(4)]);
+  await expect(find(5)).rejects.toThrow(DatabaseUnavailableError);
+  calls[0]?.answer();
+  await under;
+  await setImmediate();
+  const later = find(6);
+  calls[1]?.answer();
+  expect(await waiting).toEqual(['value 3', 'value 4']);
+  await setImmediate();
+  calls[2]?.answer();
+  expect(await later).toBe('value 6');
+});
+
+it('says how long the first of those that wait has waited', async () => {
+  const { calls, load } = createLoader();
+  const find = joinCalls({ load, maximumKeys: 2, maximumCalls: 1, maximumWaiting: 10 });
+  const first = find(1);
+  expect(find.waitMs()).toBe(0);
+  await setImmediate();
+  const second = find(2);
+  await new Promise((resolve) => setTimeout(resolve, 60));
+  expect(find.waitMs()).toBeGreaterThan(50);
+  calls[0]?.answer();
+  await first;
+  await setImmediate();
+  expect(find.waitMs()).toBe(0);
+  calls[1]?.answer();
+  await second;
 });
