@@ -79,7 +79,7 @@ export const policy = Object.freeze({
   exchangeEventMonths: 13,
   auditEventMonths: 36,
   /** Events are sealed this often, in batches of at most so many of each table. */
-  auditSealIntervalMs: 10_000,
+  auditSealIntervalMs: 60_000,
   auditBatch: 10_000,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,

@@ -71,6 +71,8 @@ const functions = (schema: string) => `
         SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = parent AND (c.relname = name
           -- What was there before there were months.
           OR (c.relname LIKE trail || '\\_before\\_%' AND to_char(month, 'YYYY_MM') < right(c.relname, 7))));
+      -- A writer that is on its way to the default partition would find that its row belongs there no longer.
+      IF month <= this_month THEN EXECUTE format('LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE', parent); END IF;
       EXECUTE format('CREATE TABLE ${schema}.%I (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS)', name, parent);
       -- A move is no change: atomic, and only the owner of the table can do it.
       EXECUTE format('ALTER TABLE %s DISABLE TRIGGER audit_append_only', strays);

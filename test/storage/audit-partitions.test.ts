@@ -1,8 +1,8 @@
-import { v7 as uuidv7 } from 'uuid';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { policy } from '../../config/policy.ts';
 import type { Database } from '../../server/storage/database.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
+import { eventWriters, month, monthName, sealWritten } from '../support/audit.ts';
 import { createTestDatabase } from '../support/harness.ts';
 
 let database: Database;
@@ -19,34 +19,10 @@ afterEach(async () => {
 
 type Trail = 'audit_events' | 'exchange_events';
 
-/** The first moment of the month so many months from now, UTC. */
-function month(from: number): Date {
-  const now = new Date();
-  return new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + from, 1));
-}
 const lastOf = (from: number) => new Date(month(from + 1).getTime() - 1);
-const nameOf = (from: number) => month(from).toISOString().slice(0, 7).replace('-', '_');
 
-function record(trail: Trail, ...times: Date[]): Promise<void> {
-  const none = { organizationId: uuidv7(), ip: null, userAgent: null, requestId: null };
-  if (trail === 'exchange_events')
-    return stores.exchangeEvents.insert(
-      times.map((at) => ({ ...none, id: uuidv7(), at, tokenId: uuidv7(), serviceId: 'tms', count: 1 })),
-    );
-  const actor = { type: 'system', id: 'test' } as const;
-  return stores.auditEvents.insert(
-    times.map((at) => ({
-      ...none,
-      id: uuidv7(),
-      at,
-      action: 'test.done',
-      actor,
-      tokenId: null,
-      targetId: null,
-      reason: null,
-    })),
-  );
-}
+const record = (trail: Trail, ...times: Date[]): Promise<void> =>
+  eventWriters(stores)[trail === 'audit_events' ? 'audit' : 'exchange'](times);
 async function partitions(trail: Trail): Promise<string[]> {
   const { rows } = await database.knex.raw(
     'SELECT c.relname AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = ?::regclass ORDER BY 1',
@@ -65,7 +41,7 @@ async function held(trail: Trail): Promise<[string, string][]> {
 }
 /** As if it were made now: what the migration has made is dropped. */
 const without = (trail: Trail, ...months: number[]) =>
-  database.knex.raw(months.map((from) => `DROP TABLE ${trail}_${nameOf(from)};`).join(''));
+  database.knex.raw(months.map((from) => `DROP TABLE ${trail}_${monthName(from)};`).join(''));
 const sweep = () => stores.auditTrail.deleteExpired();
 
 describe.each<[Trail, number]>([
@@ -73,7 +49,7 @@ describe.each<[Trail, number]>([
   ['exchange_events', policy.exchangeEventMonths],
 ])('%s', (trail, kept) => {
   it('has three months from the migration, and takes what is outside of them', async () => {
-    expect(await partitions(trail)).toEqual([...[0, 1, 2].map(nameOf), 'default']);
+    expect(await partitions(trail)).toEqual([...[0, 1, 2].map(monthName), 'default']);
     await record(trail, new Date('2001-01-01T00:00:00Z'), new Date('2101-01-01T00:00:00Z'));
     expect((await held(trail)).map(([name]) => name)).toEqual(['default', 'default']);
   });
@@ -82,29 +58,29 @@ describe.each<[Trail, number]>([
     await without(trail, 0, 2);
     await record(trail, lastOf(-1), month(0), lastOf(0), month(2), month(3));
     expect(await sweep()).toBe(0);
-    expect(await partitions(trail)).toEqual([...[-1, 0, 1, 2].map(nameOf), 'default']);
+    expect(await partitions(trail)).toEqual([...[-1, 0, 1, 2].map(monthName), 'default']);
     expect(await held(trail)).toEqual([
-      [nameOf(-1), lastOf(-1).toISOString()],
-      [nameOf(0), month(0).toISOString()],
-      [nameOf(0), lastOf(0).toISOString()],
-      [nameOf(2), month(2).toISOString()],
+      [monthName(-1), lastOf(-1).toISOString()],
+      [monthName(0), month(0).toISOString()],
+      [monthName(0), lastOf(0).toISOString()],
+      [monthName(2), month(2).toISOString()],
       ['default', month(3).toISOString()],
     ]);
     // What is made later has the indexes, and with them the key that a second try relies on; and it only grows.
     const indexes = async (from: number) => {
       const { rows } = await database.knex.raw(
         "SELECT count(*)::int AS indexes FROM pg_indexes WHERE schemaname = 'public' AND tablename = ?",
-        [`${trail}_${nameOf(from)}`],
+        [`${trail}_${monthName(from)}`],
       );
       return rows[0].indexes;
     };
     expect(await indexes(2)).toBe(await indexes(1));
-    for (const part of [nameOf(2), 'default', nameOf(1)]) {
+    for (const part of [monthName(2), 'default', monthName(1)]) {
       await expect(database.knex.raw(`TRUNCATE ${trail}_${part}`)).rejects.toMatchObject({ code: '42501' });
     }
     for (const change of ['DELETE FROM', 'UPDATE'] as const) {
       const set = change === 'UPDATE' ? " SET user_agent = 'x'" : '';
-      for (const part of [nameOf(2), 'default'])
+      for (const part of [monthName(2), 'default'])
         await expect(database.knex.raw(`${change} ${trail}_${part}${set}`)).rejects.toMatchObject({
           message: expect.stringContaining('the audit trail only grows'),
         });
@@ -116,22 +92,22 @@ describe.each<[Trail, number]>([
     // Nothing that is not sealed.
     expect(await sweep()).toBe(0);
     expect(await partitions(trail)).toEqual(
-      expect.arrayContaining(['2001_01', nameOf(-kept - 1), nameOf(-kept)]),
+      expect.arrayContaining(['2001_01', monthName(-kept - 1), monthName(-kept)]),
     );
-    await stores.auditTrail.seal();
+    await sealWritten(database, stores);
     expect(await sweep()).toBe(2);
-    expect(await held(trail)).toEqual([[nameOf(-kept), month(-kept).toISOString()]]);
+    expect(await held(trail)).toEqual([[monthName(-kept), month(-kept).toISOString()]]);
     // What came from nowhere makes no months: the default partition has it.
     await record(trail, new Date('1999-01-01T00:00:00Z'), new Date('2101-01-01T00:00:00Z'));
     expect(await sweep()).toBe(0);
-    expect((await held(trail)).map(([name]) => name)).toEqual(['default', nameOf(-kept), 'default']);
+    expect((await held(trail)).map(([name]) => name)).toEqual(['default', monthName(-kept), 'default']);
   });
 
   it('waits for no reader for long, holds up no write, and does it at the next sweep', async () => {
     await without(trail, 2);
     await record(trail, month(-kept - 1));
     await sweep();
-    await stores.auditTrail.seal();
+    await sealWritten(database, stores);
     const reader = await database.knex.transaction();
     await reader.raw(`SELECT count(*) FROM ${trail}`);
     const start = Date.now();
@@ -144,10 +120,10 @@ describe.each<[Trail, number]>([
     }
     await swept;
     expect(Math.max(...times)).toBeLessThan(450);
-    expect(await partitions(trail)).toContain(nameOf(-kept - 1));
+    expect(await partitions(trail)).toContain(monthName(-kept - 1));
     await reader.commit();
     expect(await sweep()).toBe(1);
-    expect(await partitions(trail)).not.toContain(nameOf(-kept - 1));
+    expect(await partitions(trail)).not.toContain(monthName(-kept - 1));
   });
 
   it('is swept by several at once', async () => {
@@ -155,8 +131,8 @@ describe.each<[Trail, number]>([
     await record(trail, month(0));
     await Promise.all(Array.from({ length: 5 }, sweep));
     await sweep();
-    expect(await partitions(trail)).toEqual([...[0, 1, 2].map(nameOf), 'default']);
-    expect(await held(trail)).toEqual([[nameOf(0), month(0).toISOString()]]);
+    expect(await partitions(trail)).toEqual([...[0, 1, 2].map(monthName), 'default']);
+    expect(await held(trail)).toEqual([[monthName(0), month(0).toISOString()]]);
   });
 
   it('is kept by the database for as long as the policy says', async () => {
