@@ -47,7 +47,7 @@ export async function down(knex: Knex): Promise<void> {
   await knex.raw(`
     DROP FUNCTION audit_seal(integer), audit_seal_next(text, text, text, bigint, timestamptz, uuid, bigint, integer);
     DROP TABLE audit_batches;
-    DROP FUNCTION audit_refuse();
+    DROP FUNCTION audit_refuse() CASCADE;
   `);
 }
 

@@ -26,7 +26,6 @@ export async function up(knex: Knex): Promise<void> {
 export async function down(knex: Knex): Promise<void> {
   await knex.raw(`
     DROP FUNCTION audit_drop_partition(text), audit_make_partition(text), audit_retention_months(text), audit_protect(regclass);
-    DROP TRIGGER audit_append_only ON audit_events; DROP TRIGGER audit_append_only ON exchange_events;
   `);
 }
 
