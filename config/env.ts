@@ -103,6 +103,19 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   return Object.freeze(config);
 }
 
+/**
+ * Where the database is, for what needs nothing else.
+ * @throws ConfigError
+ */
+export function readDatabaseConfig(env: NodeJS.ProcessEnv): Pick<Config, 'databaseUrl' | 'dataDir'> {
+  const faults: string[] = [];
+  const databaseUrl = readDatabaseUrl(env.DATABASE_URL || undefined, (name, problem) => {
+    faults.push(`${name} ${problem}`);
+  });
+  if (faults.length > 0) throw new ConfigError(faults);
+  return { databaseUrl, dataDir: resolve(env.DATA_DIR || './.data') };
+}
+
 type Fault = (name: string, problem: string) => void;
 
 function readPort(value: string | undefined, fault: Fault): number {

@@ -121,8 +121,15 @@ export const policy = Object.freeze({
   exchangeMinuteMs: 60_000,
   /** Tokens × addresses × user agents that are counted at once: more of them have an event for each exchange. */
   exchangeSources: 10_000,
-  /** Exchange events leave by whole months: none before it is so many months old, and all a month later. */
+  /**
+   * Events leave by whole months: none before it is so many months old, and all a month later. The functions of the database
+   * that drop them have the same numbers.
+   */
   exchangeEventMonths: 13,
+  auditEventMonths: 36,
+  /** Events are sealed this often, in batches of at most so many of each table. */
+  auditSealIntervalMs: 60_000,
+  auditBatch: 10_000,
   /** Usage events that wait in memory while the database is away; the oldest go first. */
   usageBufferLimit: 50_000,
   /** Platform tokens leave so long after they ended, by expiry or revocation. */

@@ -1,6 +1,7 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
 import { demonstration as seeds } from '../seeds/demonstration.ts';
+import { type AuditSealer, startAuditSealer } from './audit-sealer.ts';
 import { createKeyTimes } from './domain/key-schedule.ts';
 import { createFirstStart, type FirstStart } from './first-start.ts';
 import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
@@ -43,8 +44,10 @@ export async function openBase(
   let embedded: EmbeddedPostgres | undefined;
   let connections: Connections | undefined;
   let sweep: NodeJS.Timeout | undefined;
+  let sealer: AuditSealer | undefined;
   const close = async () => {
     clearInterval(sweep);
+    await sealer?.close();
     await connections?.close();
     await embedded?.stop();
   };
@@ -60,11 +63,12 @@ export async function openBase(
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
 
-    const { artifacts, exchangeEvents, leakReports, rateLimits, retention, signingKeys } = stores;
+    const { artifacts, auditTrail, leakReports, rateLimits, retention, signingKeys } = stores;
+    sealer = await startAuditSealer({ auditTrail, logger });
     sweep = setInterval(() => {
       for (const { deleteExpired } of [
         artifacts,
-        exchangeEvents,
+        auditTrail,
         leakReports,
         rateLimits,
         retention,

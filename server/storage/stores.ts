@@ -1,5 +1,6 @@
 import { type Artifacts, createArtifacts } from './artifacts.ts';
 import { type AuditEvents, createAuditEvents } from './audit-events.ts';
+import { type AuditTrail, createAuditTrail } from './audit-trail.ts';
 import { type Clients, createClients } from './clients.ts';
 import type { Database } from './database.ts';
 import { createExchangeEvents, type ExchangeEvents } from './exchange-events.ts';
@@ -19,6 +20,7 @@ import { createUsers, type Users } from './users.ts';
 export interface Stores {
   readonly artifacts: Artifacts;
   readonly auditEvents: AuditEvents;
+  readonly auditTrail: AuditTrail;
   readonly clients: Clients;
   readonly exchangeEvents: ExchangeEvents;
   readonly leakReports: LeakReports;
@@ -40,6 +42,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
   return {
     artifacts: createArtifacts(knex),
     auditEvents: createAuditEvents(knex),
+    auditTrail: createAuditTrail(knex),
     clients: createClients(knex),
     exchangeEvents,
     leakReports: createLeakReports(knex),

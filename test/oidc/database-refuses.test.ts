@@ -1,6 +1,5 @@
-import { afterAll, beforeAll, expect, it } from 'vitest';
+import { afterAll, beforeAll, expect, inject, it } from 'vitest';
 import { createDatabase } from '../../server/storage/database.ts';
-import { withDatabase } from '../support/global-setup.ts';
 import { createHarness, exchange, type Harness } from '../support/harness.ts';
 
 let harness: Harness;
@@ -15,7 +14,7 @@ it('answers 503 while PostgreSQL itself refuses connections, and recovers', asyn
   const admin = () => fetch(`${harness.url}/admin/tokens`, { headers: { authorization: `Bearer ${jwt}` } });
   const name = new URL(harness.databaseUrl).pathname.slice(1);
   const root = createDatabase({
-    connectionString: withDatabase(harness.databaseUrl, 'postgres'),
+    connectionString: inject('databaseUrl'),
     poolSize: 1,
   });
   await root.knex.raw(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`);

@@ -161,14 +161,14 @@ it('the counters name no e-mail and no user, and are swept when they end', async
 
 it('every instance counts for itself where the counters are out of reach', async () => {
   const { email } = await harness.build.user({ password });
-  await harness.database.knex.raw('ALTER TABLE rate_limits RENAME TO gone');
+  await harness.owner.knex.raw('ALTER TABLE rate_limits RENAME TO gone');
   try {
     expect(await fail(perAccountAndAddress + 1, email, '192.0.2.77')).toEqual([
       ...Array(perAccountAndAddress).fill(422),
       429,
     ]);
   } finally {
-    await harness.database.knex.raw('ALTER TABLE gone RENAME TO rate_limits');
+    await harness.owner.knex.raw('ALTER TABLE gone RENAME TO rate_limits');
   }
 });
 

@@ -210,7 +210,7 @@ describe('a sign-in that is gone gets a page with a way on, never a fault', () =
     const user = await person();
     const browser = createBrowser(harness);
     const { url } = await openSignIn(browser, authorizationRequest(harness));
-    const { knex } = harness.database;
+    const { knex } = harness.owner;
     // The attempt waits with its audit event, which comes after the password.
     const transaction = await knex.transaction();
     await transaction.raw('LOCK TABLE audit_events IN EXCLUSIVE MODE');

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import type { Database } from '../../server/storage/database.ts';
+import { createDatabase, type Database } from '../../server/storage/database.ts';
 import { deletions } from '../../server/storage/retention.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
 import { createTestDatabase } from '../support/harness.ts';
@@ -13,10 +13,11 @@ let row: { id: string; user_id: string; organization_id: string; service_id: str
 const failures: unknown[] = [];
 
 beforeAll(async () => {
-  ({ database, drop } = await createTestDatabase());
+  let url: string;
+  ({ database, url, drop } = await createTestDatabase());
   stores = createStores(database, (error) => failures.push(error));
-  await database.knex.raw(`
-    SET statement_timeout = 0;
+  const unlimited = createDatabase({ connectionString: url, limited: false });
+  await unlimited.knex.raw(`
     INSERT INTO organizations SELECT gen_random_uuid(), 'O' || n, 'active', now() FROM generate_series(1, 50) n;
     INSERT INTO users SELECT gen_random_uuid(), n || '@example.com', 'U' || n, 'person', NULL, 'active', now() FROM generate_series(1, 1000) n;
     INSERT INTO services SELECT 's' || n, 'S' || n, 'https://s' || n, '{read}', 'active', now() FROM generate_series(1, 40) n;
@@ -33,9 +34,9 @@ beforeAll(async () => {
     INSERT INTO exchange_events (id, at, organization_id, token_id, service_id)
       SELECT gen_random_uuid(), now() - (k * 20 || ' seconds')::interval, organization_id, id, service_id
       FROM (SELECT *, row_number() OVER () k FROM platform_tokens) t, generate_series(1, 2) n;
-    RESET statement_timeout;
   `);
-  await database.knex.raw('ANALYZE');
+  await unlimited.knex.raw('ANALYZE');
+  await unlimited.close();
   row = await database.knex('platform_tokens').offset(7777).first();
 }, 120_000);
 afterAll(async () => {
@@ -230,7 +231,7 @@ describe('none reads the events of every organization:', () => {
   const user = (more: { memberOf: string[]; adminOf: string[] }) =>
     ({ all: false, userId: row.user_id, ...more }) as const;
   const own = () => [row.organization_id];
-  const inFull = /Seq Scan on (audit_events|exchange_events_(default|\d{4}_\d{2}))/;
+  const inFull = /Seq Scan on (audit|exchange)_events_(default|\d{4}_\d{2})/;
   // Of a month that is empty PostgreSQL reads all, which is nothing.
   const isEmpty = (plan: string) => plan.replace(/Seq Scan on \S+ \S+ {2}\(cost=\S+ rows=1 width.*/g, '');
   it.each<[string, () => Promise<unknown>]>([
@@ -246,7 +247,7 @@ describe('none reads the events of every organization:', () => {
     expect(plans).not.toMatch(inFull);
     // In the order of time it would read every organization's until it has found enough; by id and time it finds one.
     expect(plans).not.toMatch(
-      /Scan using (audit_events_at|exchange_events_\w+_pkey) .*\n(?!.*Index Cond: \(\(at = )/,
+      /Scan using (audit_events_(default|\d{4}_\d{2})_at_id_idx|exchange_events_\w+_pkey) .*\n(?!.*Index Cond: \(\(at = )/,
     );
   });
 
@@ -259,7 +260,7 @@ describe('none reads the events of every organization:', () => {
   it('the newest of all, each table by its index', async () => {
     const plans = await plansOf(() => trail({ all: true }), 'audit_trail');
     expect(plans).toMatch(/Merge Append/);
-    expect(plans).toMatch(/using audit_events_at/);
+    expect(plans).toMatch(/using audit_events_\d{4}_\d{2}_at_id_idx/);
     expect(plans).toMatch(/using exchange_events_\d{4}_\d{2}_pkey/);
   });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import type { TestProject } from 'vitest/node';
 import { createDatabase } from '../../server/storage/database.ts';
 import { startEmbedded } from '../../server/storage/embedded.ts';
+import { grantTo } from '../../server/storage/grants.ts';
 import { migrate } from '../../server/storage/migrations.ts';
 
 declare module 'vitest' {
@@ -13,6 +14,9 @@ declare module 'vitest' {
     databaseUrl: string;
   }
 }
+
+/** The role that serves, in the tests' PostgreSQL: what it may not do, the server does not do in any test. */
+export const servingRole = 'serving';
 
 /** One real PostgreSQL a run, with a migrated template that each test file copies. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
@@ -31,6 +35,9 @@ export default async function setup(project: TestProject): Promise<() => Promise
   await root.knex.raw('CREATE DATABASE template');
   const template = createDatabase({ connectionString: withDatabase(embedded.connectionString, 'template') });
   await migrate(template.knex);
+  // Whoever copies the template copies what the role may do in it.
+  await template.knex.raw(`CREATE ROLE ${servingRole} LOGIN PASSWORD '${servingRole}'`);
+  await grantTo(template.knex, servingRole);
   // Before anything copies the template: PostgreSQL refuses while it is being accessed.
   await template.close();
   await root.close();
@@ -44,5 +51,13 @@ export default async function setup(project: TestProject): Promise<() => Promise
 export function withDatabase(connectionString: string, name: string): string {
   const url = new URL(connectionString);
   url.pathname = `/${name}`;
+  return url.href;
+}
+
+/** The same database for the role that serves. */
+export function asServing(connectionString: string): string {
+  const url = new URL(connectionString);
+  url.username = servingRole;
+  url.password = servingRole;
   return url.href;
 }

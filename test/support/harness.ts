@@ -23,7 +23,7 @@ import { listenTo } from '../../server/storage/notifications.ts';
 import { signingKeysChannel } from '../../server/storage/signing-keys.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
 import type { UserKind } from '../../server/storage/users.ts';
-import { withDatabase } from './global-setup.ts';
+import { asServing, withDatabase } from './global-setup.ts';
 
 export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const kek = Buffer.alloc(32, 7);
@@ -56,8 +56,11 @@ export async function createTestDatabase(): Promise<{
 export interface Harness {
   readonly url: string;
   readonly issuer: string;
+  /** As the role that serves. */
   readonly database: Database;
   readonly databaseUrl: string;
+  /** As the owner of the tables, and superuser. */
+  readonly owner: Database;
   readonly stores: Stores;
   readonly keyRing: KeyRing;
   /** The keys as they were at the start. */
@@ -97,7 +100,9 @@ export async function createHarness({
   ownOrigin = false,
   keyTimes = {},
 }: HarnessOptions = {}): Promise<Harness> {
-  const { database, url: databaseUrl, drop } = await createTestDatabase();
+  const { database: owner, url, drop } = await createTestDatabase();
+  const databaseUrl = asServing(url);
+  const database = createDatabase({ connectionString: databaseUrl });
   const port = ownOrigin ? await findFreePort() : 0;
   const config = readConfig({
     DATABASE_URL: databaseUrl,
@@ -114,6 +119,7 @@ export async function createHarness({
     issuer: config.issuer,
     database,
     databaseUrl,
+    owner,
     logs: () => lines.join(''),
     clock,
     build: createBuilders(instance.stores, database, instance.keySet, config),
@@ -130,6 +136,7 @@ export async function createHarness({
     },
     async close() {
       await instance.closeServer();
+      await database.close();
       await drop();
     },
   };
