@@ -2,10 +2,11 @@ import type Router from '@koa/router';
 import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
 import { errors } from 'oidc-provider';
-import { policy } from '../../config/policy.ts';
+import { type Limits, policy } from '../../config/policy.ts';
 import { verifyPassword } from '../domain/password.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { refusalFields } from '../http/rate-limit.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
@@ -22,7 +23,8 @@ export interface SignInDeps {
   readonly provider: () => Provider;
   readonly users: Users;
   readonly auditEvents: AuditEvents;
-  readonly limits: SignInLimits;
+  readonly limits: Limits;
+  readonly signInLimits: SignInLimits;
   readonly clock: () => Date;
 }
 
@@ -33,7 +35,7 @@ const formType = 'application/x-www-form-urlencoded';
 
 /** The sign-in page: a form by e-mail and password, between the authorization request and its answer. */
 export function signInRoutes(deps: SignInDeps): Router {
-  const { issuer, users, auditEvents, limits, clock } = deps;
+  const { issuer, users, auditEvents, limits, signInLimits, clock } = deps;
   const cookies = cookiesFor(issuer);
   const basePath = new URL(issuer).pathname.replace(/\/$/, '');
   const router = createRouter();
@@ -132,15 +134,15 @@ export function signInRoutes(deps: SignInDeps): Router {
         found !== undefined &&
         ctx.cookies.get(cookies.names.knownBrowser, { signed: true }) === found.user.id,
     };
-    const wait = await limits.count(attempt);
-    if (wait !== undefined) {
-      ctx.set('Retry-After', String(wait));
+    const refusal = await signInLimits.count(attempt);
+    if (refusal) {
+      ctx.set(refusalFields(refusal, limits[refusal.limit]));
       const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
       return writeNotice(
         ctx,
         429,
         'tooManyAttempts',
-        (texts) => texts.tryAgainIn(Math.ceil(wait / 60)),
+        (texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60)),
         again,
       );
     }
@@ -151,7 +153,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user)]);
     if (!user) return writeForm(ctx, interaction, form.email, true);
 
-    await limits.takeBack(attempt);
+    await signInLimits.takeBack(attempt);
     await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
     ctx.cookies.set(cookies.names.knownBrowser, user.id, cookies.knownBrowser);
     ctx.set('Cache-Control', 'no-store');

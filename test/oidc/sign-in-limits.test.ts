@@ -3,7 +3,9 @@ import { policy } from '../../config/policy.ts';
 import { type Answer, authorizationRequest, createBrowser, openSignIn, signIn } from '../support/browser.ts';
 import { createHarness, type Harness } from '../support/harness.ts';
 
-const { perAccountAndAddress, perAddress, perAccount, window } = policy.signInLimits;
+const { points: perAccountAndAddress, window } = policy.limits['sign-in-account-address'];
+const perAddress = policy.limits['sign-in-address'].points;
+const perAccount = policy.limits['sign-in-account'].points;
 const password = 'a good long password';
 let harness: Harness;
 beforeAll(async () => {
