@@ -62,6 +62,11 @@ describe('failed attempts', () => {
     const seconds = Number(refused.headers.get('retry-after'));
     expect(seconds).toBeGreaterThan(window - 60);
     expect(seconds).toBeLessThanOrEqual(window);
+    expect(refused.headers.get('ratelimit-policy')).toBe(
+      `"sign-in-account-address";q=${perAccountAndAddress};w=${window}`,
+    );
+    expect(refused.headers.get('ratelimit')).toBe(`"sign-in-account-address";r=0;t=${seconds}`);
+    expect(harness.limited.at(-1)).toBe('sign-in-account-address');
     expect(refused.text).toContain('Try again in 15 minutes.');
     expect((await attempt(email, password, '192.0.2.2')).status).toBe(303);
   });
