@@ -140,6 +140,8 @@ export const policy = Object.freeze({
   lookUpsOverLimit: Object.freeze({ fresh: 50, returning: 200 }),
   /** `Retry-After` for an address over its limit: up to so many seconds, by chance, as all behind it come at once. */
   addressRetryAfter: 5,
+  /** How long a refused sign-in attempt is refused again without asking the counters. */
+  signInRefusalMemoryMs: 5_000,
   /** How long a browser counts as one that has signed in before. */
   knownBrowserLifetime: 180 * 24 * 60 * 60,
   bcryptCost: 12,

@@ -125,7 +125,12 @@ export function createApp(deps: AppDeps): Koa {
   const endpoint = (path: string, ...middleware: Middleware[]) => {
     mounted.use(at(path, compose([formEndpoint(path, { ...limits, issuer, onUnexpected }), ...middleware])));
   };
-  endpoint('/oauth/token', tokenEndpoint(), anonymousClient(limits.failureLimits), library);
+  endpoint(
+    '/oauth/token',
+    tokenEndpoint(limits.failureLimits),
+    anonymousClient(limits.failureLimits),
+    library,
+  );
   endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);

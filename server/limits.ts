@@ -47,6 +47,6 @@ export function createLimits({ config, rateLimits, secret, logger, now, onLimite
     failureLimits: createFailureLimits(limits, gate),
     countUse: createUseLimit({ limits, reports, now }),
     countWrite: createWriteLimit({ limits, sharedCounters, reports }),
-    signInLimits: createSignInLimits({ rateLimits, limits, reports, secret }),
+    signInLimits: createSignInLimits({ rateLimits, limits, reports, secret, now }),
   };
 }

@@ -31,11 +31,21 @@ export function anonymousClient(failureLimits: FailureLimits): Middleware {
       if (typeof form.grant_type === 'string' && clientGrants.has(form.grant_type)) throw invalidClient();
       form.client_id = anonymousClientId;
     } else failureLimits.admitClient(ctx, credentials);
-    if (form.grant_type === tokenExchangeGrant && typeof form.subject_token === 'string')
-      failureLimits.admitSubject(ctx, form.subject_token);
+    admit(ctx, form);
     (ctx.req as { body?: Form }).body = form;
     await next();
   };
+
+  /** Of each grant what the database would be asked for. */
+  function admit(ctx: Context, { grant_type, subject_token, code, refresh_token }: Form): void {
+    if (grant_type === tokenExchangeGrant) {
+      if (typeof subject_token === 'string') failureLimits.admitSubject(ctx, subject_token);
+      return;
+    }
+    const presented =
+      grant_type === 'authorization_code' ? code : grant_type === 'refresh_token' ? refresh_token : undefined;
+    if (typeof presented === 'string') failureLimits.admitGrant(ctx, presented);
+  }
 }
 
 const bearerOf = (ctx: Context) => /^Bearer +(\S+)$/i.exec(ctx.headers.authorization ?? '')?.[1];

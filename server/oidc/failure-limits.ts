@@ -15,19 +15,24 @@ declare module 'koa' {
   interface DefaultState {
     /** SHA-256 of the subject token; absent where it cannot be a platform token. */
     presented?: Buffer;
+    /** SHA-256 of the code or refresh token. */
+    grantDigest?: Buffer;
     /** Digest of the client's credentials, while nobody knows yet whether they are right. */
     clientDigest?: Buffer;
   }
 }
 
 /**
- * Limits of what fails at the OAuth endpoints: subject tokens, tokens to revoke, client credentials. `admit…` comes before
+ * Limits of what fails at the OAuth endpoints: subject tokens, codes, refresh tokens, tokens to revoke, client credentials. `admit…` comes before
  * anybody asks the database, and throws the 429.
  */
 export interface FailureLimits {
   admitSubject(ctx: Context, token: string): void;
   subjectFailed(ctx: Context): void;
   subjectSucceeded(ctx: Context): void;
+  /** A code or refresh token that is redeemed. */
+  admitGrant(ctx: Context, presented: string): void;
+  grantFailed(ctx: Context): void;
   /** @returns the token's digest */
   admitToken(ctx: Context, token: string): Buffer;
   tokenFailed(ctx: Context, digest: Buffer): void;
@@ -42,29 +47,33 @@ export function createFailureLimits(limits: Limits, gate: FailureGate | undefine
   const throwIf = (refusal: Refusal | undefined) => {
     if (refusal) throw tooManyRequests(refusal, limits);
   };
-  const addressOf = (ctx: Context) => () => clientAddress(ctx);
   return {
     admitSubject(ctx, token) {
       // The checksum turns noise away: it is never looked up, and counts for its address alone.
       if (isPlatformTokenFormat(token)) ctx.state.presented = digestPlatformToken(token);
-      throwIf(gate?.admit(ctx.state.presented, addressOf(ctx)));
+      throwIf(gate?.admit(ctx.state.presented, ctx));
     },
-    subjectFailed: (ctx) => throwIf(gate?.failed(ctx.state.presented, addressOf(ctx))),
+    subjectFailed: (ctx) => throwIf(gate?.failed(ctx.state.presented, ctx)),
     subjectSucceeded: (ctx) => gate?.succeeded(ctx.state.presented),
+    admitGrant(ctx, presented) {
+      ctx.state.grantDigest = digestPlatformToken(presented);
+      throwIf(gate?.admit(ctx.state.grantDigest, ctx));
+    },
+    grantFailed: (ctx) => throwIf(gate?.failed(ctx.state.grantDigest, ctx)),
     admitToken(ctx, token) {
       const digest = digestPlatformToken(token);
-      throwIf(gate?.admit(digest, addressOf(ctx)));
+      throwIf(gate?.admit(digest, ctx));
       return digest;
     },
-    tokenFailed: (ctx, digest) => throwIf(gate?.failed(digest, addressOf(ctx))),
+    tokenFailed: (ctx, digest) => throwIf(gate?.failed(digest, ctx)),
     admitClient(ctx, credentials) {
       // A public client that is built in has nothing to be guessed, and costs no query.
       if (!gate || !credentials || (credentials.secret === undefined && isBuiltIn(credentials.id))) return;
       ctx.state.clientDigest = digestCredentials(credentials);
-      throwIf(gate.admit(ctx.state.clientDigest, addressOf(ctx)));
+      throwIf(gate.admit(ctx.state.clientDigest, ctx));
     },
     clientFailed(ctx, refused) {
-      const refusal = gate?.failed(ctx.state.clientDigest, addressOf(ctx));
+      const refusal = gate?.failed(ctx.state.clientDigest, ctx);
       return refusal ? tooManyRequests(refusal, limits) : refused;
     },
     clientSucceeded: (ctx) => gate?.succeeded(ctx.state.clientDigest),
@@ -86,7 +95,9 @@ export interface FailureGateDeps {
   readonly random: () => number;
 }
 
-type Address = () => string | null;
+/** Where a request comes from; its address is worked out only where something has failed. */
+type From = Pick<Context, 'ip'>;
+const networkFrom = (from: From) => networkOf(clientAddress(from));
 
 export type FailureGate = ReturnType<typeof createFailureGate>;
 
@@ -113,13 +124,13 @@ export function createFailureGate({ limits, sharedCounters, reports, now, random
 
   return {
     /** @param digest absent where nobody will look it up; @returns why it must not be looked up */
-    admit(digest: Buffer | undefined, address: Address): Refusal | undefined {
+    admit(digest: Buffer | undefined, from: From): Refusal | undefined {
       if (digest && good.has(digest)) return undefined;
       const at = now();
       const failures = digest && bad.failures(digest, at);
       if (digest && failures !== undefined && failures >= limits[byDigest].points)
-        return refuse(byDigest, bad.wait(digest, at), networkOf(address()));
-      const network = networkOf(address());
+        return refuse(byDigest, bad.wait(digest, at), networkFrom(from));
+      const network = networkFrom(from);
       if (!isOver(network)) return undefined;
       if (digest && !failures) {
         if (budget.take(network, failures === undefined ? 'fresh' : 'returning', at)) return undefined;
@@ -133,12 +144,12 @@ export function createFailureGate({ limits, sharedCounters, reports, now, random
      * @returns what to answer in its place, from an address that was over its limit: there all that is bad is answered
      * alike, whether it was looked up or not
      */
-    failed(digest: Buffer | undefined, address: Address): Refusal | undefined {
+    failed(digest: Buffer | undefined, from: From): Refusal | undefined {
       if (digest) {
         good.delete(digest);
         bad.add(digest, now());
       }
-      const network = networkOf(address());
+      const network = networkFrom(from);
       if (isOver(network)) return refuseAddress(network);
       addresses.add(network);
       return undefined;

@@ -6,7 +6,7 @@ import { type Limits, policy } from '../../config/policy.ts';
 import { verifyPassword } from '../domain/password.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
-import { refusalFields } from '../http/rate-limit.ts';
+import { type Refusal, refusalFields } from '../http/rate-limit.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
@@ -92,6 +92,13 @@ export function signInRoutes(deps: SignInDeps): Router {
     });
   }
 
+  function writeRefusal(ctx: Context, refusal: Refusal): void {
+    ctx.set(refusalFields(refusal, limits[refusal.limit]));
+    const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
+    const text = (texts: Texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60));
+    writeNotice(ctx, 429, 'tooManyAttempts', text, again);
+  }
+
   const writeGone = (ctx: Context) => writeNotice(ctx, 400, 'gone', (texts) => texts.goneText);
 
   router.use(async (ctx, next) => {
@@ -122,6 +129,12 @@ export function signInRoutes(deps: SignInDeps): Router {
     const form = await readForm(ctx);
     if (typeof form === 'number')
       return writeNotice(ctx, form, 'notPossible', (texts) => texts.unreadableForm);
+    const known = ctx.cookies.get(cookies.names.knownBrowser, { signed: true });
+    const lately =
+      known === undefined
+        ? signInLimits.refusedLately({ account: form.email, address: clientAddress(ctx) })
+        : undefined;
+    if (lately) return writeRefusal(ctx, lately);
     const interaction = await findInteraction(ctx);
     if (!interaction) return writeGone(ctx);
 
@@ -130,22 +143,10 @@ export function signInRoutes(deps: SignInDeps): Router {
       account: found?.user.email ?? form.email,
       address: clientAddress(ctx),
       // Signed in here before, as this very user: no stranger can use up the attempts of this browser.
-      knownBrowser:
-        found !== undefined &&
-        ctx.cookies.get(cookies.names.knownBrowser, { signed: true }) === found.user.id,
+      knownBrowser: found !== undefined && known === found.user.id,
     };
     const refusal = await signInLimits.count(attempt);
-    if (refusal) {
-      ctx.set(refusalFields(refusal, limits[refusal.limit]));
-      const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
-      return writeNotice(
-        ctx,
-        429,
-        'tooManyAttempts',
-        (texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60)),
-        again,
-      );
-    }
+    if (refusal) return writeRefusal(ctx, refusal);
 
     // One path for everybody, so that neither the time nor the words tell whether there is such a user.
     const right = await verifyPassword(form.password, found?.passwordHash);

@@ -4,7 +4,7 @@ import { policy } from '../../config/policy.ts';
 import { createFailureGate } from '../../server/oidc/failure-limits.ts';
 import type { SharedCounters } from '../../server/storage/shared-counters.ts';
 
-const address = () => '192.0.2.1';
+const address = { ip: '192.0.2.1' };
 const { 'exchange-failures': perDigest, 'exchange-failures-address': perAddress } = policy.limits;
 const digestOf = (text: string | number) => createHash('sha256').update(String(text)).digest();
 
@@ -86,7 +86,7 @@ describe('an address over its limit', () => {
   it('keeps nobody else out, and has no part in another address', () => {
     const { admit, failed, exhaustAddress } = createGate();
     exhaustAddress();
-    const other = () => '192.0.2.2';
+    const other = { ip: '192.0.2.2' };
     expect(admit(digestOf('new'), other)).toBeUndefined();
     expect(failed(digestOf('new'), other)).toBeUndefined();
   });

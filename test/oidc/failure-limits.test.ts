@@ -12,7 +12,11 @@ let client: { id: string; secret: string };
 let queries = 0;
 beforeAll(async () => {
   harness = await createHarness({ env: { TRUST_PROXY: 'true' }, now: () => clock.now });
-  client = await harness.build.client(['introspect', 'admin'], ['client_credentials', exchangeGrant]);
+  client = await harness.build.client(
+    ['introspect', 'admin'],
+    ['client_credentials', 'authorization_code', 'refresh_token', exchangeGrant],
+    ['https://app.example/callback'],
+  );
   countQueries(harness);
 });
 afterAll(async () => {
@@ -25,6 +29,7 @@ beforeEach(() => {
   clock.now += 3_600_000;
 });
 
+/** All but those of the counters, which come once a second, whatever is asked. */
 function countQueries({ database }: Harness): void {
   const { lookups } = database;
   const query = lookups.query.bind(lookups) as (...parameters: unknown[]) => unknown;
@@ -32,8 +37,8 @@ function countQueries({ database }: Harness): void {
     queries += 1;
     return query(...parameters);
   }) as never;
-  database.knex.on('query', () => {
-    queries += 1;
+  database.knex.on('query', ({ sql }: { sql: string }) => {
+    if (!sql.includes('rate_limits')) queries += 1;
   });
 }
 
@@ -74,8 +79,30 @@ const ways: [
         [`an unknown refresh token to revoke, ${how}`, revokes(wrongSecret, more), [200, undefined]],
       ] as (typeof ways)[number][],
   ),
+  ...grantWays(),
   ...clientWays(),
 ];
+
+function grantWays(): typeof ways {
+  const redeem = (grant: string, name: string, headers: () => Record<string, string>) => () => {
+    const presented = wrongSecret();
+    const form = { grant_type: grant, [name]: presented, redirect_uri: 'https://app.example/callback' };
+    return (address: string) =>
+      post(
+        '/oauth/token',
+        { ...form, code_verifier: 'v'.repeat(43), ...(name === 'code' ? { client_id: 'dashboard' } : {}) },
+        { ...from(address), ...headers() },
+      );
+  };
+  return [
+    ['an unknown code', redeem('authorization_code', 'code', () => ({})), [400, 'invalid_grant']],
+    [
+      'an unknown refresh token',
+      redeem('refresh_token', 'refresh_token', () => basic(client.id, client.secret)),
+      [400, 'invalid_grant'],
+    ],
+  ];
+}
 
 function exchangeWays(): typeof ways {
   const present = (more: (token: string) => [Record<string, string>, Record<string, string>]) => () => {
@@ -280,7 +307,7 @@ it('what cannot be a platform token costs no query, and counts for its address',
       'exchange-failures-address',
       soon,
     );
-  expect(queries - before).toBeLessThanOrEqual(1);
+  expect(queries).toBe(before);
 });
 
 describe('an address over its limit', () => {
@@ -288,7 +315,10 @@ describe('an address over its limit', () => {
   async function exhaust(address: string, url = harness.url): Promise<void> {
     for (let n = 0; n < perAddress; n += 20) {
       const failing = Array.from({ length: 20 }, () => exchange(url, unknownToken(), {}, from(address)));
-      for (const answer of await Promise.all(failing)) expect(answer.status).toBe(400);
+      for (const answer of await Promise.all(failing)) {
+        // Another instance may have heard of the address before it has counted so many itself.
+        expect(url === harness.url ? [400] : [400, 429]).toContain(answer.status);
+      }
     }
   }
   const refused = (answer: Response) => expectRefused(answer, 'exchange-failures-address', soon);
@@ -310,17 +340,24 @@ describe('an address over its limit', () => {
   it('keeps out no good token, secret or revocation, whether they were seen here or not', async () => {
     const address = newAddress();
     const good = await harness.build.platformToken();
+    /** As clients do: what is new behind a flooding address may be told to come back, once. */
+    const patiently = async (send: () => Promise<Response>) => {
+      const answer = await send();
+      if (answer.status !== 429) return answer.status;
+      clock.now += Number(answer.headers.get('retry-after')) * 1_000;
+      return (await send()).status;
+    };
+    const credentials = { grant_type: 'client_credentials', scope: 'admin' };
     const expectGood = async (url: string, headers: Record<string, string>) => {
-      expect((await exchange(url, good.token, {}, headers)).status).toBe(200);
       const authorized = { ...headers, ...basic(client.id, client.secret) };
-      const machine = await post(
-        '/oauth/token',
-        { grant_type: 'client_credentials', scope: 'admin' },
-        authorized,
-        url,
-      );
-      expect(machine.status).toBe(200);
-      expect((await post('/oauth/introspect', { token: 'x' }, authorized, url)).status).toBe(200);
+      const sends = [
+        () => exchange(url, good.token, {}, headers),
+        () => post('/oauth/token', credentials, authorized, url),
+        () => post('/oauth/introspect', { token: 'x' }, authorized, url),
+      ];
+      for (const send of sends) expect(await patiently(send)).toBe(200);
+      // Known now, they are never asked to wait.
+      for (const send of sends) expect((await send()).status).toBe(200);
     };
     await expectGood(harness.url, from(address));
     await exhaust(address);
@@ -328,8 +365,8 @@ describe('an address over its limit', () => {
       expect((await exchange(harness.url, good.token, {}, from(address))).status).toBe(200);
     await expectGood(harness.url, from(address));
     const { token } = await harness.build.platformToken();
-    expect((await exchange(harness.url, token, {}, from(address))).status).toBe(200);
-    expect((await post('/oauth/revoke', { token }, from(address))).status).toBe(200);
+    expect(await patiently(() => exchange(harness.url, token, {}, from(address)))).toBe(200);
+    expect(await patiently(() => post('/oauth/revoke', { token }, from(address)))).toBe(200);
     await expectGood(harness.url, from(newAddress()));
 
     // As after a restart: nothing is known there, and the address floods.
@@ -358,8 +395,7 @@ describe('an address over its limit', () => {
     for (let n = 0; n < 20; n += 1)
       for (const token of dead)
         expect((await exchange(harness.url, token, {}, from(address))).status).toBe(429);
-    // Counters may be written meanwhile.
-    expect(queries - before).toBeLessThanOrEqual(2);
+    expect(queries).toBe(before);
   });
 
   it('is over it on every instance', async () => {
