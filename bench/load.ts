@@ -10,6 +10,8 @@ export interface LoadOptions {
   readonly durationMs: number;
   /** Requests a second; without it, as many as the connections allow with one in flight on each. */
   readonly rate?: number | undefined;
+  /** Counts answers of every status, where else a refusal ends the run. */
+  readonly anyStatus?: boolean;
 }
 
 export interface LoadResult {
@@ -20,6 +22,8 @@ export interface LoadResult {
   readonly p99: number;
   /** All answers, those of the ramp too. */
   readonly answers: number;
+  /** All answers by status. */
+  readonly statuses: Readonly<Record<number, number>>;
 }
 
 /**
@@ -28,18 +32,20 @@ export interface LoadResult {
  * @throws where an answer is not a 200 with an access token, or a connection ends
  */
 export async function drive(options: LoadOptions): Promise<LoadResult> {
-  const { requests, durationMs, rate } = options;
+  const { requests, durationMs, rate, anyStatus = false } = options;
   const connections = await Promise.all(
-    Array.from({ length: options.connections }, () => open(options.port)),
+    Array.from({ length: options.connections }, () => open(options.port, anyStatus)),
   );
   const begin = performance.now() + options.rampMs;
   const end = begin + durationMs;
   const latencies: number[] = [];
+  const statuses: Record<number, number> = {};
   let answers = 0;
   let next = 0;
   /** @param due when it should have left, in ms of `performance.now()` */
   async function request(connection: Connection, due: number): Promise<void> {
-    await connection.request(requests[next++ % requests.length] as Buffer);
+    const status = await connection.request(requests[next++ % requests.length] as Buffer);
+    statuses[status] = (statuses[status] ?? 0) + 1;
     const now = performance.now();
     answers += 1;
     if (now >= begin && now < end) latencies.push(now - due);
@@ -57,6 +63,7 @@ export async function drive(options: LoadOptions): Promise<LoadResult> {
     p50: quantile(0.5),
     p99: quantile(0.99),
     answers,
+    statuses,
   };
 }
 
@@ -109,18 +116,18 @@ function pace(
 }
 
 interface Connection {
-  /** Sends, and waits for the whole answer. */
-  request(data: Buffer): Promise<void>;
+  /** Sends, and waits for the whole answer. @returns its status */
+  request(data: Buffer): Promise<number>;
   close(): void;
 }
 
-async function open(port: number): Promise<Connection> {
+async function open(port: number, anyStatus: boolean): Promise<Connection> {
   const socket: Socket = connect(port, '127.0.0.1').setNoDelay(true);
   await new Promise((resolve, reject) => socket.once('connect', resolve).once('error', reject));
   socket.setEncoding('latin1');
   let received = '';
   let ended: Error | undefined;
-  let waiting: { resolve: () => void; reject: (error: unknown) => void } | undefined;
+  let waiting: { resolve: (status: number) => void; reject: (error: unknown) => void } | undefined;
   const fail = (error: Error) => {
     ended ??= error;
     waiting?.reject(ended);
@@ -128,16 +135,17 @@ async function open(port: number): Promise<Connection> {
   };
   socket.on('data', (chunk: string) => {
     received += chunk;
+    let status: number | undefined;
     try {
-      if (!isComplete(received)) return;
+      status = statusOf(received, anyStatus);
     } catch (error) {
       fail(error as Error);
-      return;
     }
+    if (status === undefined) return;
     received = '';
     const answered = waiting;
     waiting = undefined;
-    answered?.resolve();
+    answered?.resolve(status);
   });
   socket.on('error', fail);
   socket.on('close', () => fail(new Error('the server closed a connection')));
@@ -155,18 +163,16 @@ async function open(port: number): Promise<Connection> {
   };
 }
 
-/** @throws where this is not what a successful exchange answers */
-function isComplete(text: string): boolean {
+/** Undefined until the answer is whole. @throws where it is not what was expected */
+function statusOf(text: string, anyStatus: boolean): number | undefined {
   const head = text.indexOf('\r\n\r\n');
-  if (head < 0) return false;
+  if (head < 0) return undefined;
+  const unexpected = () => new Error(`not the expected answer:\n${text.slice(0, 1000)}`);
   const length = /\r\ncontent-length: (\d+)\r\n/i.exec(text.slice(0, head + 2))?.[1];
-  if (!text.startsWith('HTTP/1.1 200 ') || length === undefined) {
-    throw new Error(`not the expected answer:\n${text.slice(0, 1000)}`);
-  }
+  const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(text)?.[1]);
+  if (!(anyStatus ? status > 0 : status === 200) || length === undefined) throw unexpected();
   const missing = head + 4 + Number(length) - text.length;
-  if (missing > 0) return false;
-  if (missing < 0 || !text.includes('"access_token":"', head)) {
-    throw new Error(`not the expected answer:\n${text.slice(0, 1000)}`);
-  }
-  return true;
+  if (missing > 0) return undefined;
+  if (missing < 0 || (status === 200 && !text.includes('"access_token":"', head))) throw unexpected();
+  return status;
 }

@@ -21,7 +21,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   cleanup.add(() => database.close());
-  const requests = (await fill(database, 100_000, 5_000)).map(exchangeRequest);
+  const requests = (await fill(database, 100_000, 5_000)).map((token) => exchangeRequest(token));
   const environment = createEnvironment(connectionString, directory);
 
   // The first one makes the keys: what counts is the second.

@@ -13,7 +13,9 @@ export function exchangeForm(token: string): URLSearchParams {
   });
 }
 
-export const exchangeRequest = (token: string): Buffer => tokenRequest(exchangeForm(token));
+/** @param address where it comes from, as a trusted proxy would say */
+export const exchangeRequest = (token: string, address?: string): Buffer =>
+  tokenRequest(exchangeForm(token), address === undefined ? [] : [`X-Forwarded-For: ${address}`]);
 
 /** RFC 6749 §2.3.1: both parts of the credentials form-encoded. */
 export function clientCredentialsRequest(): Buffer {

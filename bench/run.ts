@@ -86,7 +86,7 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   const { rows } = await database.knex.raw('SHOW server_version');
 
   const environment = { ...createEnvironment(connectionString, directory), POOL_SIZE: String(poolSize) };
-  const exchanges = tokens.map(exchangeRequest);
+  const exchanges = tokens.map((token) => exchangeRequest(token));
   const requestsTo = {
     noop: exchanges,
     'hand-written': exchanges,

@@ -38,7 +38,7 @@ export async function measureScaling(cleanup: Cleanup, fillfactor: number): Prom
   await database.knex.raw(`ALTER TABLE platform_tokens SET (fillfactor = ${fillfactor})`);
   say(`filling ${tokenCount} platform tokens`);
   const tokens = await fill(database, tokenCount, rareCount);
-  const requests = shuffle(tokens).map(exchangeRequest);
+  const requests = shuffle(tokens).map((token) => exchangeRequest(token));
   const tokenBytes = await relationBytes(database, tokenCount);
   const product = await startCandidate(
     'product',

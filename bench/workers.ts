@@ -67,7 +67,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
   const environment = createEnvironment(connectionString, directory);
   const servers: Server[] = [];
   for (const workers of counts) servers.push(await startServer(workers, environment, directory, cleanup));
-  const requests = tokens.map(exchangeRequest);
+  const requests = tokens.map((token) => exchangeRequest(token));
 
   async function measure(server: Server, durationMs: number, rate?: number): Promise<Round> {
     await setTimeout(settleMs);

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { host } from './host.ts';
-import { policy } from './policy.ts';
+import { type Limit, type LimitName, type Limits, policy } from './policy.ts';
 
 export const signingAlgs = ['ES256', 'RS256', 'PS256', 'EdDSA'] as const;
 export type SigningAlg = (typeof signingAlgs)[number];
@@ -27,6 +27,7 @@ export interface Config {
   readonly trustProxy: boolean;
   readonly metricsToken: string | undefined;
   readonly rateLimits: boolean;
+  readonly limits: Limits;
   /** Where the public keys are by which GitHub's leak reports are verified. */
   readonly githubSecretScanningKeysUrl: string;
   readonly logLevel: string;
@@ -92,6 +93,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     trustProxy: boolean('TRUST_PROXY'),
     metricsToken: get('METRICS_TOKEN'),
     rateLimits,
+    limits: readLimits(get('RATE_LIMIT_OVERRIDES'), fault),
     githubSecretScanningKeysUrl: readKeysUrl(get('GITHUB_SECRET_SCANNING_KEYS_URL'), fault),
     logLevel: oneOf('LOG_LEVEL', logLevels, 'info'),
     workers: readWorkers(get('WORKERS'), fault),
@@ -232,6 +234,22 @@ function readKeysUrl(value: string | undefined, fault: Fault): string {
     );
   }
   return value;
+}
+
+/** `name=points/seconds`, comma-separated; what is not named stays as it is. */
+function readLimits(value: string | undefined, fault: Fault): Limits {
+  const overrides = new Map<string, Limit>();
+  const entries = value?.split(',').map((entry) => entry.trim()) ?? [];
+  for (const [index, entry] of entries.entries()) {
+    const wrong = (problem: string) => fault('RATE_LIMIT_OVERRIDES', `entry ${index + 1} ${problem}`);
+    const [, name, points, window] = /^([a-z-]+)=([1-9]\d{0,6})\/([1-9]\d{0,4})$/.exec(entry) ?? [];
+    if (name === undefined) wrong('must be name=points/seconds, up to 9999999/99999');
+    else if (!Object.hasOwn(policy.limits, name))
+      wrong(`must name one of ${Object.keys(policy.limits).join(' ')}`);
+    else if (overrides.has(name)) wrong('names a limit again');
+    else overrides.set(name, Object.freeze({ points: Number(points), window: Number(window) }));
+  }
+  return Object.freeze({ ...policy.limits, ...Object.fromEntries(overrides) } as Record<LimitName, Limit>);
 }
 
 function readSubjectTokenTypes(value: string | undefined, fault: Fault): string[] {

@@ -1,3 +1,43 @@
+/** So many in a window of so many seconds, from the first one. */
+export interface Limit {
+  readonly points: number;
+  readonly window: number;
+}
+
+const perMinute = (points: number): Limit => Object.freeze({ points, window: 60 });
+const perQuarter = (points: number): Limit => Object.freeze({ points, window: 15 * 60 });
+
+/**
+ * Rate limits, by the names that `RATE_LIMIT_OVERRIDES` and the answers use. None of them may keep a good credential out
+ * because of somebody else: see docs/decisions/0011.
+ */
+const limits = Object.freeze({
+  /**
+   * Failures of one and the same token or client secret. A client that knows its token to be dead needs none; ten leave room for a
+   * restart loop, and for a token whose user is made active again meanwhile.
+   */
+  'exchange-failures': perMinute(10),
+  /**
+   * Failures from one address, whatever was presented. A whole company may stand behind it, with a dead token in every
+   * machine: beyond it only what has failed, and what is new, is held back.
+   */
+  'exchange-failures-address': perMinute(300),
+  /** Exchanges of one platform token, in each process: fifty a second of what is needed once in four hours. */
+  exchanges: perMinute(3_000),
+  /** Writes to the admin API: twenty a second for a provisioning job, two for somebody who clicks. */
+  'admin-writes-client': perMinute(1_200),
+  'admin-writes-user': perMinute(120),
+  /** Sign-in attempts that fail. Five tries for a typo, then a pause that makes guessing hopeless. */
+  'sign-in-account-address': perQuarter(5),
+  /** Of a browser that has signed in before: its own, which no stranger can use up. */
+  'sign-in-known-browser': perQuarter(5),
+  /** Ten times as many for an office behind one address, and for one account over all addresses. */
+  'sign-in-address': perQuarter(50),
+  'sign-in-account': perQuarter(50),
+});
+export type LimitName = keyof typeof limits;
+export type Limits = Readonly<Record<LimitName, Limit>>;
+
 /** The product's fixed numbers. Durations are in seconds unless the name says otherwise. */
 export const policy = Object.freeze({
   /** Platform tokens: 730 days, whatever the calendar does in between. */
@@ -140,8 +180,24 @@ export const policy = Object.freeze({
   retentionBatchesASweep: 100,
   /** How long a statement that changes a busy table waits for its lock, before it leaves it to the next sweep. */
   sweepLockTimeoutMs: 200,
-  /** Sign-in attempts that fail, in a window of so many seconds from the first one. */
-  signInLimits: Object.freeze({ window: 15 * 60, perAccountAndAddress: 5, perAddress: 50, perAccount: 50 }),
+  limits: limits as Limits,
+  /** Counters that instances share are written and read this often, in one statement of at most so many. */
+  sharedCounterIntervalMs: 1_000,
+  sharedCounterRows: 1_000,
+  /** Addresses, or callers, that a process counts at once: the oldest go first. */
+  countedKeys: 20_000,
+  /** Failed and good credentials that a process remembers, by bits of their digests: 1.5 MB and 1 MB. */
+  rememberedFailures: 2 ** 17,
+  rememberedGood: 2 ** 18,
+  /**
+   * Look-ups a second for an address over its limit, in each process: of credentials that are new here, and of those that come
+   * back after a 429. Enough for ten thousand dead tokens behind one address, each of which fails once a minute.
+   */
+  lookUpsOverLimit: Object.freeze({ fresh: 50, returning: 200 }),
+  /** `Retry-After` for an address over its limit: up to so many seconds, by chance, as all behind it come at once. */
+  addressRetryAfter: 5,
+  /** How long a refused sign-in attempt is refused again without asking the counters. */
+  signInRefusalMemoryMs: 5_000,
   /** How long a browser counts as one that has signed in before. */
   knownBrowserLifetime: 180 * 24 * 60 * 60,
   bcryptCost: 12,

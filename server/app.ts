@@ -3,6 +3,7 @@ import compose from 'koa-compose';
 import mount from 'koa-mount';
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
+import type { LimitName } from '../config/policy.ts';
 import { createAdminApi } from './admin/index.ts';
 import { refuseRepeatedAuthorization } from './http/authorization.ts';
 import { type Dashboard, dashboardRoutes } from './http/dashboard.ts';
@@ -16,6 +17,7 @@ import type { Sealer } from './keys/sealing.ts';
 import type { KeySet } from './keys/signing-keys.ts';
 import { leakRoutes } from './leaks/github.ts';
 import { createGitHubKeys } from './leaks/github-keys.ts';
+import { createLimits } from './limits.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
@@ -23,7 +25,6 @@ import { introspection } from './oidc/introspection.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
 import { revocation } from './oidc/revocation.ts';
-import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
 import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
 import type { Database } from './storage/database.ts';
@@ -37,6 +38,7 @@ export interface AppDeps {
     | 'tokenPrefix'
     | 'trustProxy'
     | 'rateLimits'
+    | 'limits'
     | 'githubSecretScanningKeysUrl'
   >;
   readonly database: Database;
@@ -47,6 +49,10 @@ export interface AppDeps {
   readonly logger: Logger;
   readonly clock: () => Date;
   readonly stopping: () => boolean;
+  /** Told of each request that a rate limit refuses. */
+  readonly onLimited?: (limit: LimitName) => void;
+  /** Monotonic, in ms: the clock of the rate limits. */
+  readonly now?: () => number;
 }
 
 /** All wiring, and the order in which a request meets it. */
@@ -58,9 +64,17 @@ export function createApp(deps: AppDeps): Koa {
   const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
   const transaction = database.transact;
 
+  const limits = createLimits({
+    config,
+    rateLimits: stores.rateLimits,
+    secret: String(sealer.cookieKeys[0]),
+    logger,
+    now: deps.now ?? (() => performance.now()),
+    onLimited: deps.onLimited ?? (() => {}),
+  });
   const { keySet } = keyRing;
   const provider = perKeySet(keySet, (present) =>
-    createProvider({ ...stores, issuer, keySet: present, sealer, subjectTokenTypes, clock }),
+    createProvider({ ...stores, ...limits, issuer, keySet: present, sealer, subjectTokenTypes, clock }),
   );
   const metadata = metadataRoutes({ issuer, keySet });
   const faults = async () => {
@@ -75,11 +89,17 @@ export function createApp(deps: AppDeps): Koa {
     onError: (err) => logger.warn({ err }, "GitHub's keys could not be fetched"),
   });
   const leaks = leakRoutes({ ...stores, keys: githubKeys, transaction, clock });
-  const admin = createAdminApi({ ...stores, issuer, tokenPrefix, clock, transaction, keySet, keyRing });
-  const limits = config.rateLimits
-    ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
-    : noLimits;
-  const signIn = signInRoutes({ ...stores, issuer, provider, limits, clock });
+  const admin = createAdminApi({
+    ...stores,
+    ...limits,
+    issuer,
+    tokenPrefix,
+    clock,
+    transaction,
+    keySet,
+    keyRing,
+  });
+  const signIn = signInRoutes({ ...stores, ...limits, issuer, provider, limits: config.limits, clock });
 
   const app = createKoa(issuerUrl, config.trustProxy);
   // The provider signs its cookies with the keys of the application that it runs in.
@@ -103,11 +123,16 @@ export function createApp(deps: AppDeps): Koa {
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
   const library = providerMiddleware(provider);
   const endpoint = (path: string, ...middleware: Middleware[]) => {
-    mounted.use(at(path, compose([formEndpoint(path, { issuer, onUnexpected }), ...middleware])));
+    mounted.use(at(path, compose([formEndpoint(path, { ...limits, issuer, onUnexpected }), ...middleware])));
   };
-  endpoint('/oauth/token', tokenEndpoint(), anonymousClient(), library);
-  endpoint('/oauth/introspect', introspection({ ...stores, issuer, keySet, clock }));
-  endpoint('/oauth/revoke', revocation({ ...stores, provider, transaction, clock }));
+  endpoint(
+    '/oauth/token',
+    tokenEndpoint(limits.failureLimits),
+    anonymousClient(limits.failureLimits),
+    library,
+  );
+  endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
+  endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();

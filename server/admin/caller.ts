@@ -1,3 +1,4 @@
+import type { JWTPayload } from 'jose';
 import type { Context } from 'koa';
 import { type AccessTokenDeps, createAccessTokens, scopesOf } from '../http/access-tokens.ts';
 import { Problem } from '../http/problem.ts';
@@ -22,8 +23,15 @@ export interface AuthenticateDeps extends AccessTokenDeps {
   readonly memberships: Memberships;
 }
 
+export interface Authenticate {
+  /** By the access token alone, without a query. @throws Problem 401 */
+  verify(ctx: Context): Promise<JWTPayload>;
+  /** By the present state. @throws Problem 401, 403 */
+  findCaller(claims: JWTPayload): Promise<Caller>;
+}
+
 /** The one place where the admin API decides who calls. */
-export function createAuthenticate(deps: AuthenticateDeps) {
+export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   const { issuer, memberships } = deps;
   const accessTokens = createAccessTokens(deps);
   const audience = `${issuer}/admin`;
@@ -40,17 +48,22 @@ export function createAuthenticate(deps: AuthenticateDeps) {
       },
     });
 
-  return async function authenticate(ctx: Context): Promise<Caller> {
-    const header = ctx.headers.authorization;
-    if (header === undefined) throw unauthorized();
-    const token = /^Bearer +(\S+)$/i.exec(header)?.[1];
-    const claims = token ? await accessTokens.verify(token, audience) : undefined;
-    // A token that was exchanged for a platform token carries its id, and opens nothing here.
-    if (!claims || claims.token_id !== undefined) throw unauthorized('invalid_token');
-    const holder = await accessTokens.findHolder(claims);
-    if (!holder) throw unauthorized('invalid_token');
-    const scopes = scopesOf(claims);
-    return holder.type === 'client' ? machine(holder.client, scopes) : signedInUser(holder.user, scopes);
+  return {
+    async verify(ctx) {
+      const header = ctx.headers.authorization;
+      if (header === undefined) throw unauthorized();
+      const token = /^Bearer +(\S+)$/i.exec(header)?.[1];
+      const claims = token ? await accessTokens.verify(token, audience) : undefined;
+      // A token that was exchanged for a platform token carries its id, and opens nothing here.
+      if (!claims || claims.token_id !== undefined) throw unauthorized('invalid_token');
+      return claims;
+    },
+    async findCaller(claims) {
+      const holder = await accessTokens.findHolder(claims);
+      if (!holder) throw unauthorized('invalid_token');
+      const scopes = scopesOf(claims);
+      return holder.type === 'client' ? machine(holder.client, scopes) : signedInUser(holder.user, scopes);
+    },
   };
 
   function machine(client: Client, scopes: ReadonlySet<string>): Caller {

@@ -10,9 +10,12 @@ import { serviceRoutes } from './services.ts';
 import { signingKeyRoutes } from './signing-keys.ts';
 import { tokenRoutes } from './tokens.ts';
 import { userRoutes } from './users.ts';
+import type { WriteLimit } from './write-limit.ts';
 
 /** The admin API (contract §7). */
-export function createAdminApi(deps: AdminDeps & AuthenticateDeps): Router {
+export function createAdminApi(
+  deps: AdminDeps & AuthenticateDeps & { readonly countWrite: WriteLimit },
+): Router {
   const routes = [
     ...tokenRoutes(deps),
     ...organizationRoutes(deps),
@@ -22,7 +25,7 @@ export function createAdminApi(deps: AdminDeps & AuthenticateDeps): Router {
     ...auditEventRoutes(deps),
     ...signingKeyRoutes(deps),
   ];
-  const router = createAdminRouter(routes, createAuthenticate(deps), deps.issuer);
+  const router = createAdminRouter(routes, createAuthenticate(deps), deps.countWrite, deps.issuer);
   const openApi = JSON.stringify(createOpenApiDocument(routes, deps.issuer));
   router.get('/openapi.json', (ctx) => {
     ctx.set('Cache-Control', 'public, max-age=300');

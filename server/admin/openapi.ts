@@ -11,6 +11,7 @@ const problemTitles: Record<number, string> = {
   409: 'Conflict with the present state',
   413: 'The body is too large',
   422: 'The body does not validate',
+  429: 'Too many writes of this caller: `Retry-After` says when there is room again',
   503: 'The database is out of reach',
 };
 
@@ -70,8 +71,9 @@ function callers(access: Access): string {
 function errorStatuses(route: AnyRoute): number[] {
   const body = route.body ? [400, 413, 422] : [];
   const query = route.query ? [400] : [];
+  const limited = route.method === 'get' ? [] : [429];
   const found = route.params || route.operationId === 'getMe' ? [404] : [];
-  return [...new Set([...query, ...body, 401, 403, ...found, ...(route.errors ?? []), 503])].sort(
+  return [...new Set([...query, ...body, 401, 403, ...found, ...(route.errors ?? []), ...limited, 503])].sort(
     (a, b) => a - b,
   );
 }

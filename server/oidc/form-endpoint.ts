@@ -1,15 +1,23 @@
 import type { Context, Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
 import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
+import type { FailureLimits } from './failure-limits.ts';
 import { OAuthError } from './oauth-error.ts';
 
 export interface FormEndpointDeps {
   readonly issuer: string;
+  readonly failureLimits: FailureLimits;
   readonly onUnexpected: (error: unknown) => void;
 }
 
-/** What every answer of an OAuth endpoint that takes a form has in common: no caching, JSON, RFC 6749's errors. */
-export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpointDeps): Middleware {
+/**
+ * What every answer of an OAuth endpoint that takes a form has in common: no caching, JSON, RFC 6749's errors, and that client
+ * authentication which fails is counted.
+ */
+export function formEndpoint(
+  path: string,
+  { issuer, failureLimits, onUnexpected }: FormEndpointDeps,
+): Middleware {
   return async (ctx, next) => {
     ctx.state.route = path;
     // RFC 6749 §5.1
@@ -22,8 +30,10 @@ export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpoin
     }
     try {
       await next();
+      if (ctx.status === 200) failureLimits.clientSucceeded(ctx);
     } catch (error) {
-      writeError(ctx, toOAuthError(error, onUnexpected), issuer);
+      const refused = toOAuthError(error, onUnexpected);
+      writeError(ctx, refused.status === 401 ? failureLimits.clientFailed(ctx, refused) : refused, issuer);
     }
   };
 }
@@ -40,6 +50,7 @@ function toOAuthError(error: unknown, onUnexpected: (error: unknown) => void): O
 
 function writeError(ctx: Context, error: OAuthError, issuer: string): void {
   ctx.status = error.status;
+  if (error.fields) ctx.set(error.fields);
   if (error.status === 503) ctx.set('Retry-After', String(policy.retryAfter));
   // RFC 6749 §5.2, RFC 9110 §11.6.1: a 401 names the scheme.
   if (error.status === 401) ctx.set('WWW-Authenticate', `Basic realm="${issuer}", charset="UTF-8"`);

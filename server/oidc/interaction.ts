@@ -2,10 +2,11 @@ import type Router from '@koa/router';
 import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
 import { errors } from 'oidc-provider';
-import { policy } from '../../config/policy.ts';
+import { type Limits, policy } from '../../config/policy.ts';
 import { verifyPassword } from '../domain/password.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
+import { type Refusal, refusalFields } from '../http/rate-limit.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
@@ -22,7 +23,8 @@ export interface SignInDeps {
   readonly provider: () => Provider;
   readonly users: Users;
   readonly auditEvents: AuditEvents;
-  readonly limits: SignInLimits;
+  readonly limits: Limits;
+  readonly signInLimits: SignInLimits;
   readonly clock: () => Date;
 }
 
@@ -33,7 +35,7 @@ const formType = 'application/x-www-form-urlencoded';
 
 /** The sign-in page: a form by e-mail and password, between the authorization request and its answer. */
 export function signInRoutes(deps: SignInDeps): Router {
-  const { issuer, users, auditEvents, limits, clock } = deps;
+  const { issuer, users, auditEvents, limits, signInLimits, clock } = deps;
   const cookies = cookiesFor(issuer);
   const basePath = new URL(issuer).pathname.replace(/\/$/, '');
   const router = createRouter();
@@ -90,6 +92,13 @@ export function signInRoutes(deps: SignInDeps): Router {
     });
   }
 
+  function writeRefusal(ctx: Context, refusal: Refusal): void {
+    ctx.set(refusalFields(refusal, limits[refusal.limit]));
+    const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
+    const text = (texts: Texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60));
+    writeNotice(ctx, 429, 'tooManyAttempts', text, again);
+  }
+
   const writeGone = (ctx: Context) => writeNotice(ctx, 400, 'gone', (texts) => texts.goneText);
 
   router.use(async (ctx, next) => {
@@ -120,6 +129,12 @@ export function signInRoutes(deps: SignInDeps): Router {
     const form = await readForm(ctx);
     if (typeof form === 'number')
       return writeNotice(ctx, form, 'notPossible', (texts) => texts.unreadableForm);
+    const known = ctx.cookies.get(cookies.names.knownBrowser, { signed: true });
+    const lately =
+      known === undefined
+        ? signInLimits.refusedLately({ account: form.email, address: clientAddress(ctx) })
+        : undefined;
+    if (lately) return writeRefusal(ctx, lately);
     const interaction = await findInteraction(ctx);
     if (!interaction) return writeGone(ctx);
 
@@ -128,22 +143,10 @@ export function signInRoutes(deps: SignInDeps): Router {
       account: found?.user.email ?? form.email,
       address: clientAddress(ctx),
       // Signed in here before, as this very user: no stranger can use up the attempts of this browser.
-      knownBrowser:
-        found !== undefined &&
-        ctx.cookies.get(cookies.names.knownBrowser, { signed: true }) === found.user.id,
+      knownBrowser: found !== undefined && known === found.user.id,
     };
-    const wait = await limits.count(attempt);
-    if (wait !== undefined) {
-      ctx.set('Retry-After', String(wait));
-      const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
-      return writeNotice(
-        ctx,
-        429,
-        'tooManyAttempts',
-        (texts) => texts.tryAgainIn(Math.ceil(wait / 60)),
-        again,
-      );
-    }
+    const refusal = await signInLimits.count(attempt);
+    if (refusal) return writeRefusal(ctx, refusal);
 
     // One path for everybody, so that neither the time nor the words tell whether there is such a user.
     const right = await verifyPassword(form.password, found?.passwordHash);
@@ -151,7 +154,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user)]);
     if (!user) return writeForm(ctx, interaction, form.email, true);
 
-    await limits.takeBack(attempt);
+    await signInLimits.takeBack(attempt);
     await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
     ctx.cookies.set(cookies.names.knownBrowser, user.id, cookies.knownBrowser);
     ctx.set('Cache-Control', 'no-store');

@@ -6,6 +6,7 @@ import { type AccessTokenDeps, createAccessTokens, scopesOf } from '../http/acce
 import type { Client } from '../storage/clients.ts';
 import type { PlatformTokens } from '../storage/platform-tokens.ts';
 import { authenticateClient, readCredentials, refuseSecondAuthorization } from './client-authentication.ts';
+import type { FailureLimits } from './failure-limits.ts';
 import { readSingleForm } from './form.ts';
 import { adminAudience } from './metadata.ts';
 import { invalidRequest, OAuthError } from './oauth-error.ts';
@@ -13,6 +14,7 @@ import { signJwt } from './sign-jwt.ts';
 
 export interface IntrospectionDeps extends AccessTokenDeps {
   readonly platformTokens: PlatformTokens;
+  readonly failureLimits: FailureLimits;
 }
 
 type Answer = { readonly active: false } | ({ readonly active: true } & Readonly<Record<string, unknown>>);
@@ -22,13 +24,15 @@ const inactive = { active: false } as const;
 
 /** `POST /oauth/introspect` (RFC 7662), with the signed answer of RFC 9701. */
 export function introspection(deps: IntrospectionDeps): Middleware {
-  const { issuer, keySet, clients, platformTokens, clock } = deps;
+  const { issuer, keySet, clients, platformTokens, failureLimits, clock } = deps;
   const accessTokens = createAccessTokens(deps);
 
   return async (ctx) => {
     const form = await readSingleForm(ctx);
     refuseSecondAuthorization(ctx.req);
-    const client = await authenticateClient(clients, readCredentials(ctx.headers, form));
+    const credentials = readCredentials(ctx.headers, form);
+    failureLimits.admitClient(ctx, credentials);
+    const client = await authenticateClient(clients, credentials);
     requireIntrospect(client);
     // RFC 7662 §2.1. `token_type_hint` is ignored, as it allows: there is one kind of token that can be active here.
     if (form.token === undefined) throw invalidRequest('token is missing');

@@ -1,7 +1,7 @@
 import { decodeProtectedHeader } from 'jose';
 import type { Context, Middleware } from 'koa';
 import type Provider from 'oidc-provider';
-import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
+import { isPlatformTokenFormat } from '../domain/platform-token.ts';
 import { requestEvent } from '../http/request-event.ts';
 import type { Artifacts } from '../storage/artifacts.ts';
 import type { Clients } from '../storage/clients.ts';
@@ -10,6 +10,7 @@ import { type RevocationStores, revokeWithTrail } from '../storage/revocation.ts
 import { digest } from './adapter.ts';
 import { tolerateBearer } from './anonymous-client.ts';
 import { identifyClient, readCredentials, refuseSecondAuthorization } from './client-authentication.ts';
+import type { FailureLimits } from './failure-limits.ts';
 import { readSingleForm } from './form.ts';
 import { invalidClient, invalidRequest, OAuthError } from './oauth-error.ts';
 
@@ -17,6 +18,7 @@ export interface RevocationDeps extends RevocationStores {
   readonly provider: () => Provider;
   readonly clients: Clients;
   readonly artifacts: Artifacts;
+  readonly failureLimits: FailureLimits;
   readonly transaction: Transact;
   readonly clock: () => Date;
 }
@@ -28,6 +30,7 @@ export function revocation({
   provider,
   clients,
   artifacts,
+  failureLimits,
   transaction,
   clock,
   ...stores
@@ -39,21 +42,27 @@ export function revocation({
     // RFC 7009 §2.1. `token_type_hint` is ignored, as it allows: the token itself shows what it is.
     if (token === undefined) throw invalidRequest('token is missing');
     tolerateBearer(ctx, 'token', form);
-    const clientId = await identifyClient(clients, readCredentials(ctx.headers, form));
     // RFC 7009 §2.2.1: a JWT is verified offline. What revokes it is its platform token, or the user's sign-out.
-    if (isJwt(token))
+    const presented = isJwt(token) ? undefined : failureLimits.admitToken(ctx, token);
+    const credentials = readCredentials(ctx.headers, form);
+    failureLimits.admitClient(ctx, credentials);
+    const clientId = await identifyClient(clients, credentials);
+    if (!presented)
       throw new OAuthError(400, 'unsupported_token_type', 'access tokens end with what they were made from');
-    if (isPlatformTokenFormat(token)) await revokePlatformToken(ctx, token);
-    else await revokeRefreshToken(ctx, token, clientId);
+    const found = isPlatformTokenFormat(token)
+      ? await revokePlatformToken(ctx, presented)
+      : await revokeRefreshToken(ctx, token, clientId);
+    // One that has ended already is as good as unknown: a limit for one of them would tell them apart.
+    if (!found) failureLimits.tokenFailed(ctx, presented);
     // RFC 7009 §2.2: so too for a token that is unknown or revoked already; what the client wants is so.
     ctx.body = null;
     ctx.status = 200;
   };
 
   /** Platform tokens were issued to no client (RFC 7009 §2.1): whoever holds one may end it, so a finder of a leak too. */
-  async function revokePlatformToken(ctx: Context, token: string): Promise<void> {
-    const found = await stores.platformTokens.findForExchange(digestPlatformToken(token));
-    if (!found || found.revokedAt) return;
+  async function revokePlatformToken(ctx: Context, presented: Buffer): Promise<boolean> {
+    const found = await stores.platformTokens.findForExchange(presented);
+    if (!found || found.revokedAt) return false;
     const { id, organizationId } = found;
     const at = clock();
     const actor = { type: 'token', id } as const;
@@ -66,6 +75,7 @@ export function revocation({
         tx,
       ),
     );
+    return true;
   }
 
   /** RFC 7009 §2.1: by the client that it was issued to, and with it all that came from the same grant. */
@@ -73,10 +83,10 @@ export function revocation({
     ctx: Context,
     token: string,
     clientId: string | undefined,
-  ): Promise<void> {
+  ): Promise<boolean> {
     const { RefreshToken } = provider();
     const found = await RefreshToken.find(token);
-    if (!found) return;
+    if (!found) return false;
     if (clientId === undefined) throw invalidClient();
     // RFC 6749 §5.2
     if (found.clientId !== clientId)
@@ -93,6 +103,7 @@ export function revocation({
       if (await artifacts.deleteWithGrant('RefreshToken', digest(token), tx))
         await stores.auditEvents.insert([event], tx);
     });
+    return true;
   }
 }
 

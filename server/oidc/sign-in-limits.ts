@@ -1,5 +1,7 @@
 import { createHmac } from 'node:crypto';
-import { policy } from '../../config/policy.ts';
+import { type LimitName, type Limits, policy } from '../../config/policy.ts';
+import { networkOf } from '../domain/network.ts';
+import type { Refusal, RefusalReports } from '../http/rate-limit.ts';
 import type { RateLimits } from '../storage/rate-limits.ts';
 
 export interface Attempt {
@@ -11,13 +13,22 @@ export interface Attempt {
 }
 
 export interface SignInLimits {
-  /** Counts an attempt, before the password is looked at. @returns the seconds to wait where it is one too many */
-  count(attempt: Attempt): Promise<number | undefined>;
+  /**
+   * Whether such an attempt was refused moments ago: told from memory, so that a flood costs no query. Not for a browser that may
+   * have a limit of its own.
+   */
+  refusedLately(attempt: Pick<Attempt, 'account' | 'address'>): Refusal | undefined;
+  /** Counts an attempt, before the password is looked at. @returns the refusal where it is one too many */
+  count(attempt: Attempt): Promise<Refusal | undefined>;
   /** The password was right: it was no attempt to guess one. */
   takeBack(attempt: Attempt): Promise<void>;
 }
 
-export const noLimits: SignInLimits = { count: async () => undefined, takeBack: async () => {} };
+export const noLimits: SignInLimits = {
+  refusedLately: () => undefined,
+  count: async () => undefined,
+  takeBack: async () => {},
+};
 
 /**
  * OWASP ASVS 5 §6.3.1. Guesses are limited by account and address, by address, and by account over all addresses. The last
@@ -27,33 +38,74 @@ export const noLimits: SignInLimits = { count: async () => undefined, takeBack: 
  */
 export function createSignInLimits({
   rateLimits,
+  limits,
+  reports,
   secret,
+  now,
 }: {
   rateLimits: RateLimits;
+  limits: Limits;
+  reports: RefusalReports;
   /** Keys the digests under which accounts are counted: an e-mail address is easily guessed. */
   secret: string;
+  /** Monotonic, in ms. */
+  now: () => number;
 }): SignInLimits {
-  const { window, perAccountAndAddress, perAddress, perAccount } = policy.signInLimits;
-  const here = rateLimits.limiter('sign-in-account-address', perAccountAndAddress, window);
-  const known = rateLimits.limiter('sign-in-known-browser', perAccountAndAddress, window);
-  const address = rateLimits.limiter('sign-in-address', perAddress, window);
-  const everywhere = rateLimits.limiter('sign-in-account', perAccount, window);
+  const lately = new Map<string, { limit: LimitName; end: number; until: number }>();
+  const remember = (key: string, { limit, wait }: Refusal) => {
+    if (lately.size >= policy.countedKeys) lately.clear();
+    // Not to the end: an operator who deletes the counter lets people in at once.
+    lately.set(key, { limit, end: now() + wait * 1000, until: now() + policy.signInRefusalMemoryMs });
+  };
+
+  const limiter = (name: LimitName) => {
+    const { points, window } = limits[name];
+    const counter = rateLimits.limiter(name, points, window);
+    return {
+      ...counter,
+      async consume(key: string, network: string): Promise<Refusal | undefined> {
+        const wait = await counter.consume(key);
+        if (wait === undefined) return undefined;
+        const refusal = { limit: name, wait };
+        remember(key, refusal);
+        return reports.report(refusal, network);
+      },
+    };
+  };
+  const here = limiter('sign-in-account-address');
+  const known = limiter('sign-in-known-browser');
+  const address = limiter('sign-in-address');
+  const everywhere = limiter('sign-in-account');
 
   const digest = (text: string) => createHmac('sha256', secret).update(text).digest('base64url');
-  const keysOf = ({ account, address }: Attempt) => {
+  const keysOf = ({ account, address }: Pick<Attempt, 'account' | 'address'>) => {
     const network = networkOf(address);
     const name = account.toLowerCase();
     return { account: digest(name), network, both: digest(`${network} ${name}`) };
   };
 
   return {
+    refusedLately(attempt) {
+      if (lately.size === 0) return undefined;
+      const keys = keysOf(attempt);
+      for (const key of [keys.both, keys.network, keys.account]) {
+        const found = lately.get(key);
+        if (!found || now() >= found.until) lately.delete(key);
+        // A known browser's limit is of its user alone.
+        else if (found.limit !== 'sign-in-known-browser') {
+          const wait = Math.max(1, Math.ceil((found.end - now()) / 1000));
+          return reports.report({ limit: found.limit, wait }, keys.network);
+        }
+      }
+      return undefined;
+    },
     async count(attempt) {
       const keys = keysOf(attempt);
-      if (attempt.knownBrowser) return known.consume(keys.account);
+      if (attempt.knownBrowser) return known.consume(keys.account, keys.network);
       return (
-        (await here.consume(keys.both)) ??
-        (await address.consume(keys.network)) ??
-        (await everywhere.consume(keys.account))
+        (await here.consume(keys.both, keys.network)) ??
+        (await address.consume(keys.network, keys.network)) ??
+        (await everywhere.consume(keys.account, keys.network))
       );
     },
     async takeBack(attempt) {
@@ -64,19 +116,4 @@ export function createSignInLimits({
       await everywhere.giveBack(keys.account);
     },
   };
-}
-
-/** Whoever has one IPv6 address has the 2^64 of its network. */
-function networkOf(address: string | null): string {
-  if (!address?.includes(':')) return address ?? 'unknown';
-  const [head = '', tail] = address.split('::');
-  const groups = head.split(':').filter(Boolean);
-  if (tail !== undefined) {
-    const rest = tail.split(':').filter(Boolean);
-    groups.push(...Array(Math.max(0, 8 - groups.length - rest.length)).fill('0'), ...rest);
-  }
-  return `${groups
-    .slice(0, 4)
-    .map((group) => Number.parseInt(group, 16).toString(16))
-    .join(':')}::/64`;
 }

@@ -1,10 +1,11 @@
 import type { Context, Middleware } from 'koa';
 import type { KoaContextWithOIDC } from 'oidc-provider';
+import type { FailureLimits } from './failure-limits.ts';
 import { tokenExchangeGrant } from './metadata.ts';
 import { invalidClient, OAuthError } from './oauth-error.ts';
 
 /** Prepares a token request for the library, and corrects its answer. */
-export function tokenEndpoint(): Middleware {
+export function tokenEndpoint(failureLimits: FailureLimits): Middleware {
   return async (ctx, next) => {
     // The library would answer a browser's Accept header with a page.
     ctx.headers.accept = 'application/json';
@@ -18,6 +19,8 @@ export function tokenEndpoint(): Middleware {
       ctx.res.removeHeader('Access-Control-Allow-Origin');
     }
     correct(ctx);
+    if (ctx.status === 400 && (ctx.body as { error?: string })?.error === 'invalid_grant')
+      failureLimits.grantFailed(ctx);
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Knex } from 'knex';
 import { RateLimiterMemory, RateLimiterPostgres, RateLimiterRes } from 'rate-limiter-flexible';
+import { createSharedCounters, type SharedCountersDeps } from './shared-counters.ts';
 
 export interface RateLimiter {
   /** Counts one. @returns the seconds until there is room again, where there is none */
@@ -16,7 +17,7 @@ const tableName = 'rate_limits';
 /** Counters that all instances share. Where the table cannot be reached, each instance counts for itself. */
 export function createRateLimits(knex: Knex) {
   return {
-    /** @param window in seconds, from the first that is counted; it does not grow by what comes later */
+    /** A query for each that is counted. @param window in seconds, from the first that is counted; it does not grow by what comes later */
     limiter(name: string, points: number, window: number): RateLimiter {
       const options = { keyPrefix: name, points, duration: window };
       const limiter = new RateLimiterPostgres({
@@ -43,6 +44,9 @@ export function createRateLimits(knex: Knex) {
         reset: async (key) => void (await limiter.delete(key)),
       };
     },
+
+    /** For what is counted at every request, or refused in a flood. */
+    shared: (deps: Omit<SharedCountersDeps, 'knex'>) => createSharedCounters({ ...deps, knex }),
 
     async deleteExpired(now: Date): Promise<number> {
       return knex(tableName).where('expire', '<', now.getTime()).delete();

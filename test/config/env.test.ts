@@ -1,6 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, readConfig } from '../../config/env.ts';
+import { policy } from '../../config/policy.ts';
 
 const key = Buffer.alloc(32, 1).toString('base64url');
 const production = {
@@ -35,6 +36,7 @@ describe('readConfig', () => {
       TRUST_PROXY: 'yes',
       GITHUB_SECRET_SCANNING_KEYS_URL: 'http://secret.example',
       RATE_LIMITS: 'maybe',
+      RATE_LIMIT_OVERRIDES: 'secret',
       LOG_LEVEL: 'loud',
       WORKERS: '0',
       MIGRATE_ON_START: '1',
@@ -92,6 +94,40 @@ describe('readConfig', () => {
     expect(readConfig(production).host).toBe('0.0.0.0');
     expect(readConfig({ PORT: '4000' }).issuer).toBe('http://localhost:4000');
     expect(readConfig({ PORT: '80' }).issuer).toBe('http://localhost');
+  });
+
+  it('takes numbers of rate limits in place of its own', () => {
+    const { limits } = readConfig({ RATE_LIMIT_OVERRIDES: 'exchanges=6000/60, sign-in-account=9/30' });
+    expect(limits).toEqual({
+      ...policy.limits,
+      exchanges: { points: 6000, window: 60 },
+      'sign-in-account': { points: 9, window: 30 },
+    });
+    expect(readConfig({}).limits).toEqual(policy.limits);
+  });
+
+  it.each([
+    ['an unknown name', 'exchange=1/1'],
+    ['a name that every object has', 'constructor=1/1'],
+    ['no window', 'exchanges=1'],
+    ['nothing allowed', 'exchanges=0/60'],
+    ['a window of nothing', 'exchanges=1/0'],
+    ['more than a number can be', 'exchanges=10000000/60'],
+    ['one name twice', 'exchanges=1/1,exchanges=2/2'],
+    ['an empty entry', 'exchanges=1/1,'],
+  ])('refuses rate limits with %s', (_what, value) => {
+    expect(faults({ RATE_LIMIT_OVERRIDES: value })).toEqual(['RATE_LIMIT_OVERRIDES']);
+  });
+
+  it('reports every fault of the rate limits, by its place', () => {
+    expect(() => readConfig({ RATE_LIMIT_OVERRIDES: 'a=1/1,exchanges=5/5,b' })).toThrow(
+      expect.objectContaining({
+        faults: [
+          expect.stringMatching(/^RATE_LIMIT_OVERRIDES entry 1 must name one of exchange-failures /),
+          expect.stringMatching(/^RATE_LIMIT_OVERRIDES entry 3 must be name=points\/seconds/),
+        ],
+      }),
+    );
   });
 
   it('takes an issuer with a path and several key encryption keys', () => {

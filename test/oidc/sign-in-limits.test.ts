@@ -3,11 +3,14 @@ import { policy } from '../../config/policy.ts';
 import { type Answer, authorizationRequest, createBrowser, openSignIn, signIn } from '../support/browser.ts';
 import { createHarness, type Harness } from '../support/harness.ts';
 
-const { perAccountAndAddress, perAddress, perAccount, window } = policy.signInLimits;
+const { points: perAccountAndAddress, window } = policy.limits['sign-in-account-address'];
+const perAddress = policy.limits['sign-in-address'].points;
+const perAccount = policy.limits['sign-in-account'].points;
 const password = 'a good long password';
+const clock = { now: 0 };
 let harness: Harness;
 beforeAll(async () => {
-  harness = await createHarness({ env: { TRUST_PROXY: 'true' } });
+  harness = await createHarness({ env: { TRUST_PROXY: 'true' }, now: () => clock.now });
 });
 afterAll(async () => {
   const logs = harness.logs();
@@ -17,6 +20,7 @@ afterAll(async () => {
 afterEach(async () => {
   vi.restoreAllMocks();
   await harness.database.knex('rate_limits').delete();
+  clock.now += policy.signInRefusalMemoryMs;
 });
 
 const from = (address: string) => createBrowser(harness, { 'x-forwarded-for': address });
@@ -60,8 +64,36 @@ describe('failed attempts', () => {
     const seconds = Number(refused.headers.get('retry-after'));
     expect(seconds).toBeGreaterThan(window - 60);
     expect(seconds).toBeLessThanOrEqual(window);
+    expect(refused.headers.get('ratelimit-policy')).toBe(
+      `"sign-in-account-address";q=${perAccountAndAddress};w=${window}`,
+    );
+    expect(refused.headers.get('ratelimit')).toBe(`"sign-in-account-address";r=0;t=${seconds}`);
+    expect(harness.limited.at(-1)).toBe('sign-in-account-address');
     expect(refused.text).toContain('Try again in 15 minutes.');
     expect((await attempt(email, password, '192.0.2.2')).status).toBe(303);
+  });
+
+  it('that go on after a refusal cost no query, and are counted again soon', async () => {
+    const { email } = await harness.build.user({ password });
+    const browser = from('192.0.2.50');
+    const { url } = await openSignIn(browser, authorizationRequest(harness));
+    await fail(perAccountAndAddress + 1, email, '192.0.2.50');
+    const statements: string[] = [];
+    const count = ({ sql }: { sql: string }) => void statements.push(sql);
+    harness.database.knex.on('query', count);
+    for (let n = 0; n < 10; n += 1) {
+      const answer = await browser.post(url, { email: ` ${email.toUpperCase()}`, password });
+      expect(answer.status).toBe(429);
+      expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(window - 60);
+    }
+    harness.database.knex.off('query', count);
+    expect(statements).toEqual([]);
+    const other = await harness.build.user({ password });
+    expect((await attempt(other.email, 'wrong', '192.0.2.50')).status).toBe(422);
+    await harness.database.knex('rate_limits').delete();
+    expect((await attempt(email, password, '192.0.2.50')).status).toBe(429);
+    clock.now += policy.signInRefusalMemoryMs;
+    expect((await attempt(email, password, '192.0.2.50')).status).toBe(303);
   });
 
   it('are limited alike for an e-mail that nobody has', async () => {

@@ -70,6 +70,8 @@ export interface Harness {
   /** Everything that was logged, as text. */
   readonly logs: () => string;
   readonly clock: { now: Date };
+  /** Names of the limits that refused a request, in order. */
+  readonly limited: string[];
   readonly build: Builders;
   /** Another instance on the same database. */
   another(): Promise<{ url: string; close: () => Promise<void> }>;
@@ -82,6 +84,8 @@ export interface HarnessOptions {
   readonly keyTimes?: Partial<KeyTimes>;
   /** Under its own address as the issuer, as a browser needs it. */
   readonly ownOrigin?: boolean;
+  /** The clock of the rate limits, in ms. */
+  readonly now?: () => number;
 }
 
 /** A port that is free now. */
@@ -99,6 +103,7 @@ export async function createHarness({
   env = {},
   ownOrigin = false,
   keyTimes = {},
+  now = () => performance.now(),
 }: HarnessOptions = {}): Promise<Harness> {
   const { database: owner, url, drop } = await createTestDatabase();
   const databaseUrl = asServing(url);
@@ -113,7 +118,8 @@ export async function createHarness({
   const lines: string[] = [];
   const clock = { now: new Date(), frozen: false };
   const times = { ...createKeyTimes(90), ...keyTimes };
-  const instance = await startInstance({ config, database, lines, times, port });
+  const limited: string[] = [];
+  const instance = await startInstance({ config, database, lines, times, port, limited, now });
   return {
     ...instance,
     issuer: config.issuer,
@@ -122,10 +128,11 @@ export async function createHarness({
     owner,
     logs: () => lines.join(''),
     clock,
+    limited,
     build: createBuilders(instance.stores, database, instance.keySet, config),
     async another() {
       const second = createDatabase({ connectionString: databaseUrl });
-      const other = await startInstance({ config, database: second, lines, times, port: 0 });
+      const other = await startInstance({ config, database: second, lines, times, port: 0, limited, now });
       return {
         url: other.url,
         async close() {
@@ -148,12 +155,16 @@ async function startInstance({
   lines,
   times,
   port,
+  limited,
+  now,
 }: {
   config: Config;
   database: Database;
   lines: string[];
   times: KeyTimes;
   port: number;
+  limited: string[];
+  now: () => number;
 }) {
   const logger = createLogger('debug', { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
@@ -181,6 +192,8 @@ async function startInstance({
     logger,
     clock,
     stopping,
+    now,
+    onLimited: (limit) => void limited.push(limit),
   });
   const server = createServer(app.callback());
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));

@@ -925,6 +925,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -1039,6 +1048,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -1135,6 +1153,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -1186,6 +1213,15 @@ export interface operations {
             };
             /** @description Not there, or not for the caller to see */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1399,6 +1435,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -1546,6 +1591,15 @@ export interface operations {
             };
             /** @description The body does not validate */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1731,6 +1785,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -1783,6 +1846,15 @@ export interface operations {
             };
             /** @description Not there, or not for the caller to see */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1952,6 +2024,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -2098,6 +2179,15 @@ export interface operations {
             };
             /** @description The body does not validate */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2259,6 +2349,15 @@ export interface operations {
             };
             /** @description The body does not validate */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2442,6 +2541,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -2558,6 +2666,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -2643,6 +2760,15 @@ export interface operations {
             };
             /** @description The body does not validate */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2817,6 +2943,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The database is out of reach */
             503: {
                 headers: {
@@ -2975,6 +3110,15 @@ export interface operations {
             };
             /** @description The body does not validate */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Too many writes of this caller: `Retry-After` says when there is room again */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };

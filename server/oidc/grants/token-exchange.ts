@@ -1,20 +1,24 @@
 import { randomUUID } from 'node:crypto';
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
 import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
-import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
 import { redact } from '../../domain/redaction.ts';
 import { referenceOf, statusListUri } from '../../domain/status-list.ts';
 import { clientAddress } from '../../http/client-address.ts';
 import type { KeySet } from '../../keys/signing-keys.ts';
 import type { PlatformTokens } from '../../storage/platform-tokens.ts';
 import type { UsageRecorder } from '../../storage/usage.ts';
+import type { FailureLimits } from '../failure-limits.ts';
 import { tokenExchangeGrant } from '../metadata.ts';
 import { signJwt } from '../sign-jwt.ts';
+import type { CountUse } from '../use-limit.ts';
 
 export interface TokenExchangeDeps {
   readonly issuer: string;
   readonly platformTokens: PlatformTokens;
   readonly usage: UsageRecorder;
+  readonly failureLimits: FailureLimits;
+  /** Counts a good exchange. @throws OAuthError where it is one too many */
+  readonly countUse: CountUse;
   readonly subjectTokenTypes: readonly string[];
   readonly keySet: KeySet;
   readonly clock: () => Date;
@@ -37,18 +41,25 @@ type Parameters = Partial<Record<(typeof parameters)[number], string>>;
 // Several targets are refused by the policy as invalid_target, not by the library as duplicates.
 const repeatable = ['resource', 'audience'];
 
-/** RFC 8693: a platform token for a JWT access token. Parse, look up, decide, issue. */
+/** RFC 8693: a platform token for a JWT access token. Parse, look up, decide, count, issue. */
 export function registerTokenExchange(provider: Provider, deps: TokenExchangeDeps): void {
   provider.registerGrantType(
     tokenExchangeGrant,
     async (ctx) => {
       const params = parse(ctx.oidc.params as Parameters, deps.subjectTokenTypes);
-      const subject = await lookUp(params.subject_token, deps.platformTokens);
+      // Absent where it cannot be a platform token (failure-limits.ts).
+      const { presented } = ctx.state;
+      const subject = presented && (await deps.platformTokens.findForExchange(presented));
       const now = deps.clock();
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
-      if (!decision.granted) throw refusals[decision.refusal]();
+      if (!decision.granted) {
+        if (decision.refusal === 'invalid_subject_token') deps.failureLimits.subjectFailed(ctx);
+        throw refusals[decision.refusal]();
+      }
       if (!subject) throw invalidSubjectToken();
+      deps.failureLimits.subjectSucceeded(ctx);
+      deps.countUse(ctx, subject.id);
       ctx.body = await issue(ctx, subject, decision, now, deps);
       record(ctx, subject, now, deps.usage);
     },
@@ -73,11 +84,6 @@ function parse(
     throw new errors.InvalidRequest('requested_token_type is not supported');
   }
   return params as Parameters & { subject_token: string };
-}
-
-async function lookUp(token: string, platformTokens: PlatformTokens): Promise<ExchangeSubject | undefined> {
-  if (!isPlatformTokenFormat(token)) return undefined;
-  return platformTokens.findForExchange(digestPlatformToken(token));
 }
 
 // RFC 8693 §2.2.2: invalid_request, and one answer whatever is wrong with the token.

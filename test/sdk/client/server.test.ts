@@ -65,16 +65,17 @@ describe('a server that is well', () => {
   });
 });
 
-/** A proxy that counts, and answers 503 by itself while there is a storm. It has the second of every request. */
+/** A proxy that counts, and answers by itself while there is a storm. It has the second of every request. */
 async function createProxy(target: () => number) {
   const arrivals: number[] = [];
   let stormUntil = 0;
   let retryAfter = 1;
+  let status = 503;
   const proxy = createServer((request, response) => {
     arrivals.push(performance.now());
     if (performance.now() < stormUntil) {
       request.resume();
-      response.writeHead(503, { 'retry-after': String(retryAfter) }).end('<h1>503</h1>');
+      response.writeHead(status, { 'retry-after': String(retryAfter) }).end('<h1>later</h1>');
       return;
     }
     const upstream = connect(target(), '127.0.0.1');
@@ -95,9 +96,10 @@ async function createProxy(target: () => number) {
   return {
     tokenEndpoint: `http://127.0.0.1:${port}/oauth/token`,
     arrivals,
-    storm(seconds: number, after: number) {
+    storm(seconds: number, after: number, answer: number) {
       stormUntil = performance.now() + seconds * 1_000;
       retryAfter = after;
+      status = answer;
     },
     /** The most that came within one second, whenever that began. */
     busiestSecond: () =>
@@ -109,6 +111,22 @@ async function createProxy(target: () => number) {
     },
   };
 }
+
+it("a server's own 429 is waited out, and seen by no caller", async () => {
+  const strict = await createHarness({ env: { RATE_LIMIT_OVERRIDES: 'exchanges=1/2' } });
+  try {
+    const { token } = await strict.build.platformToken();
+    const got = [];
+    for (let n = 0; n < 3; n += 1)
+      got.push(await source(`${strict.url}/oauth/token`, token).getAccessToken());
+    expect(new Set(got).size).toBe(3);
+    expect(strict.limited).toContain('exchanges');
+    // It comes back when it was told to: no more than one refusal for each of them.
+    expect(strict.limited.length).toBeLessThanOrEqual(2);
+  } finally {
+    await strict.close();
+  }
+}, 30_000);
 
 describe('a server that is not', () => {
   let child: ChildProcess | undefined;
@@ -203,31 +221,35 @@ describe('a server that is not', () => {
     }
   }, 90_000);
 
-  it('a storm of 503 is seen by no caller, and every Retry-After is kept: no storm comes back', async () => {
-    const { token, id } = await harness.build.platformToken();
-    const proxy = await createProxy(() => Number(new URL(harness.url).port));
-    const [sources, callersEach, storm, retryAfter] = [50, 20, 6, 1];
-    try {
-      proxy.storm(storm, retryAfter);
-      const tokens = await Promise.all(
-        Array.from({ length: sources }, () => source(proxy.tokenEndpoint, token)).flatMap(
-          ({ getAccessToken }) => Array.from({ length: callersEach }, () => getAccessToken()),
-        ),
-      );
-      expect(new Set(tokens).size).toBe(sources);
-      // The rest are counted, and one event when the minute is over.
-      await expect.poll(() => exchangesAudited(id)).toBe(policy.exchangeEventsAMinute + 1);
-      // A source comes at most once in each Retry-After, and once more with success.
-      expect(proxy.busiestSecond()).toBeLessThanOrEqual(sources);
-      expect(proxy.arrivals.length).toBeLessThanOrEqual(sources * (storm / retryAfter + 1));
-      // The jitter on top of it: they do not come back all at once. No tenth of a second has half of them.
-      const lasts = proxy.arrivals.slice(-sources);
-      const together = Math.max(
-        ...lasts.map((from) => lasts.filter((at) => at >= from && at < from + 100).length),
-      );
-      expect(together).toBeLessThan(sources / 2);
-    } finally {
-      await proxy.close();
-    }
-  }, 60_000);
+  it.each([503, 429])(
+    'a storm of %i is seen by no caller, and every Retry-After is kept: no storm comes back',
+    async (status) => {
+      const { token, id } = await harness.build.platformToken();
+      const proxy = await createProxy(() => Number(new URL(harness.url).port));
+      const [sources, callersEach, storm, retryAfter] = [50, 20, 6, 1];
+      try {
+        proxy.storm(storm, retryAfter, status);
+        const tokens = await Promise.all(
+          Array.from({ length: sources }, () => source(proxy.tokenEndpoint, token)).flatMap(
+            ({ getAccessToken }) => Array.from({ length: callersEach }, () => getAccessToken()),
+          ),
+        );
+        expect(new Set(tokens).size).toBe(sources);
+        // The rest are counted, and one event when the minute is over.
+        await expect.poll(() => exchangesAudited(id)).toBe(policy.exchangeEventsAMinute + 1);
+        // A source comes at most once in each Retry-After, and once more with success.
+        expect(proxy.busiestSecond()).toBeLessThanOrEqual(sources);
+        expect(proxy.arrivals.length).toBeLessThanOrEqual(sources * (storm / retryAfter + 1));
+        // The jitter on top of it: they do not come back all at once. No tenth of a second has half of them.
+        const lasts = proxy.arrivals.slice(-sources);
+        const together = Math.max(
+          ...lasts.map((from) => lasts.filter((at) => at >= from && at < from + 100).length),
+        );
+        expect(together).toBeLessThan(sources / 2);
+      } finally {
+        await proxy.close();
+      }
+    },
+    60_000,
+  );
 });
