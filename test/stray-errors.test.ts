@@ -120,7 +120,7 @@ it('is logged, and ends the process with 1 after what is in flight; no acknowled
   await drop();
 });
 
-it('ends one worker of several, which is replaced, and no request fails', { timeout: 60_000 }, async () => {
+it('ends one worker of several, which is replaced, and no request fails', { timeout: 120_000 }, async () => {
   const { server, drop, token } = await start('2');
   const serving = () => lines(server).filter(({ msg }) => msg === 'worker serves');
   await expect.poll(() => serving().length).toBe(2);
@@ -128,7 +128,7 @@ it('ends one worker of several, which is replaced, and no request fails', { time
   await expect.poll(running.answers).toBeGreaterThan(50);
   const [{ pid } = {}] = serving();
   process.kill(Number(pid), 'SIGUSR2');
-  await expect.poll(() => serving().length, { timeout: 30_000 }).toBe(3);
+  await expect.poll(() => serving().length, { timeout: 60_000 }).toBe(3);
   await running.end();
   expect(running.failures).toEqual([]);
   expect(lines(server).find(({ msg }) => msg === 'worker ended')).toMatchObject({ code: 1, pid });

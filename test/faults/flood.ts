@@ -11,7 +11,7 @@ export interface Flood {
   readonly p50: number;
   readonly p99: number;
   /** Answers that are neither. */
-  readonly wrong: number;
+  readonly wrong: Readonly<Record<string, number>>;
 }
 
 const [port, token, connections, seconds] = process.argv.slice(2) as [string, string, string, string];
@@ -34,7 +34,10 @@ const begin = performance.now() + rampMs;
 const end = begin + Number(seconds) * 1_000;
 const latencies: number[] = [];
 let refused = 0;
-let wrong = 0;
+const wrong: Record<string, number> = {};
+const count = (what: string) => {
+  wrong[what] = (wrong[what] ?? 0) + 1;
+};
 
 function run(): Promise<void> {
   return new Promise((resolve) => {
@@ -48,9 +51,7 @@ function run(): Promise<void> {
       else socket.write(message);
     };
     socket.on('connect', ask);
-    socket.on('error', () => {
-      wrong += 1;
-    });
+    socket.on('error', ({ code, message }: NodeJS.ErrnoException) => count(code ?? message));
     socket.on('close', () => resolve());
     socket.on('data', (chunk: string) => {
       received += chunk;
@@ -61,7 +62,7 @@ function run(): Promise<void> {
       if (now >= begin && now < end) {
         if (received.startsWith('HTTP/1.1 200')) latencies.push(now - since);
         else if (received.startsWith('HTTP/1.1 503') && /\r\nretry-after: \d/i.test(received)) refused += 1;
-        else wrong += 1;
+        else count(received.slice(0, 12));
       }
       received = '';
       ask();
@@ -71,9 +72,9 @@ function run(): Promise<void> {
 
 // One after the other: all at once they would fill the kernel's queue of connections, which is not what is measured.
 const running: Promise<void>[] = [];
-for (let count = 0; count < Number(connections); count += 1) {
+for (let index = 0; index < Number(connections); index += 1) {
   running.push(run());
-  if (count % 10 === 0) await setTimeout(5);
+  if (index % 10 === 0) await setTimeout(5);
 }
 await Promise.all(running);
 const sorted = Float64Array.from(latencies).sort();
