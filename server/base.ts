@@ -100,7 +100,7 @@ export interface Connections {
 export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
   const database = createDatabase({ connectionString, ...sizes });
   const stores = createStores(database, (err, waiting, dropped) =>
-    logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
+    logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
   );
   return {
     connectionString,
@@ -108,6 +108,7 @@ export function connect(connectionString: string, logger: Logger, sizes?: PoolSi
     stores,
     async close() {
       await stores.usage.close();
+      await stores.countedEvents.close();
       await database.close();
     },
   };

@@ -64,6 +64,25 @@ describe('failed attempts', () => {
     expect((await attempt(email, password, '192.0.2.2')).status).toBe(303);
   });
 
+  it('leave events: each that failed with its reason, and those that were refused counted', async () => {
+    const { email, id } = await harness.build.user({ password });
+    await fail(perAccountAndAddress + 3, email, '192.0.2.77');
+    await harness.stores.countedEvents.close();
+    const events = await harness.database
+      .knex('audit_events')
+      .where({ target_id: id })
+      .orderBy('id')
+      .select('action', 'reason', 'count');
+    expect(events).toEqual([
+      ...Array(perAccountAndAddress).fill({
+        action: 'user.sign_in_failed',
+        reason: 'wrong password',
+        count: 1,
+      }),
+      { action: 'user.sign_in_refused', reason: 'too many attempts', count: 3 },
+    ]);
+  });
+
   it('are limited alike for an e-mail that nobody has', async () => {
     expect(await fail(perAccountAndAddress + 1, 'Nobody@example.com', '192.0.2.1')).toEqual([
       ...Array(perAccountAndAddress).fill(422),

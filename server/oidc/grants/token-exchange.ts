@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
-import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
+import { decideExchange, type ExchangeSubject, whyRefused } from '../../domain/exchange-policy.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../../domain/platform-token.ts';
 import { redact } from '../../domain/redaction.ts';
 import { referenceOf, statusListUri } from '../../domain/status-list.ts';
 import { clientAddress } from '../../http/client-address.ts';
+import { requestEvent } from '../../http/request-event.ts';
 import type { KeySet } from '../../keys/signing-keys.ts';
+import type { CountedEvents } from '../../storage/counted-events.ts';
 import type { PlatformTokens } from '../../storage/platform-tokens.ts';
 import type { UsageRecorder } from '../../storage/usage.ts';
 import { tokenExchangeGrant } from '../metadata.ts';
@@ -15,6 +17,7 @@ export interface TokenExchangeDeps {
   readonly issuer: string;
   readonly platformTokens: PlatformTokens;
   readonly usage: UsageRecorder;
+  readonly countedEvents: CountedEvents;
   readonly subjectTokenTypes: readonly string[];
   readonly keySet: KeySet;
   readonly clock: () => Date;
@@ -47,7 +50,10 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const now = deps.clock();
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
-      if (!decision.granted) throw refusals[decision.refusal]();
+      if (!decision.granted) {
+        if (subject && decision.refusal === 'invalid_subject_token') recordRefusal(ctx, subject, now, deps);
+        throw refusals[decision.refusal]();
+      }
       if (!subject) throw invalidSubjectToken();
       ctx.body = await issue(ctx, subject, decision, now, deps);
       record(ctx, subject, now, deps.usage);
@@ -136,4 +142,25 @@ function record(ctx: KoaContextWithOIDC, subject: ExchangeSubject, at: Date, usa
     userAgent: userAgent ? redact(userAgent) : null,
     requestId: ctx.state.requestId ?? null,
   });
+}
+
+/** A token that is out of use and is presented all the same: somebody forgot it, or found it. */
+function recordRefusal(
+  ctx: KoaContextWithOIDC,
+  subject: ExchangeSubject,
+  at: Date,
+  { countedEvents }: TokenExchangeDeps,
+): void {
+  const { id, organizationId } = subject;
+  const reason = whyRefused(subject);
+  countedEvents.record(`${id} ${reason}`, at, () =>
+    requestEvent(ctx, {
+      at,
+      action: 'token.refused',
+      actor: { type: 'token', id },
+      organizationId,
+      tokenId: id,
+      reason,
+    }),
+  );
 }
