@@ -161,6 +161,8 @@ export const policy = Object.freeze({
   exchangeMinuteMs: 60_000,
   /** Tokens × addresses × user agents that are counted at once: more of them have an event for each exchange. */
   exchangeSources: 10_000,
+  /** Refusals that differ are counted each by itself in a minute, up to so many; the others together. */
+  countedEvents: 1_000,
   /**
    * Events leave by whole months: none before it is so many months old, and all a month later. The functions of the database
    * that drop them have the same numbers.
@@ -210,6 +212,8 @@ export const policy = Object.freeze({
   /** In bytes. Proxies refuse an answer whose headers are long: nginx, as it comes, takes 4 or 8 KiB of them in all. */
   linkHeaderLimit: 3 * 1024,
   bulkRevokeMaximum: 100,
+  /** Events of a query of an export. */
+  exportPage: 500,
   /** A list's `total` is exact up to here; above it, for lists over all organizations and of events, PostgreSQL's estimate. */
   exactTotal: 10_000,
 });

@@ -104,7 +104,7 @@ export function connect(connectionString: string, logger: Logger, sizes?: PoolSi
     onError: (err) => logger.error({ err }, 'a transaction was left open'),
   });
   const stores = createStores(database, (err, waiting, dropped) =>
-    logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
+    logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
   );
   return {
     connectionString,
@@ -112,6 +112,7 @@ export function connect(connectionString: string, logger: Logger, sizes?: PoolSi
     stores,
     async close() {
       await stores.usage.close();
+      await stores.countedEvents.close();
       await database.close();
     },
   };

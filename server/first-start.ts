@@ -61,7 +61,10 @@ async function createAdminClient(
     },
     transaction,
   );
-  return inserted ? generated?.secret : undefined;
+  if (!inserted) return undefined;
+  const event = { at: clock(), action: 'client.created', targetId: config.adminClientId };
+  await stores.auditEvents.insert([systemEvent('first-start', event)], transaction);
+  return generated?.secret;
 }
 
 /**

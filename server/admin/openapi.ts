@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { createDocument } from 'zod-openapi';
-import type { Access, AnyRoute } from './route.ts';
+import { type Access, type AnyRoute, jsonLines } from './route.ts';
 import { problemSchema } from './schemas.ts';
 
 const problemTitles: Record<number, string> = {
@@ -35,7 +35,7 @@ export function createOpenApiDocument(routes: readonly AnyRoute[], issuer: strin
 }
 
 function operation(route: AnyRoute) {
-  const { status, description, schema, headers } = route.response;
+  const { status, description, schema, line, headers } = route.response;
   return {
     operationId: route.operationId,
     summary: route.summary,
@@ -56,7 +56,14 @@ function operation(route: AnyRoute) {
       [status]: {
         description,
         ...(headers ? { headers } : {}),
-        ...(schema ? { content: { 'application/json': { schema } } } : {}),
+        ...(schema
+          ? {
+              content: {
+                'application/json': { schema },
+                ...(line ? { [jsonLines]: { schema: line } } : {}),
+              },
+            }
+          : {}),
       },
       ...Object.fromEntries(errorStatuses(route).map((code) => [code, problem(code)])),
     },

@@ -1,3 +1,4 @@
+import { Readable } from 'node:stream';
 import type Router from '@koa/router';
 import type { Context } from 'koa';
 import { z } from 'zod';
@@ -12,10 +13,15 @@ import type { WriteLimit } from './write-limit.ts';
 /** Who may call a route: machine administrators only, or users with this scope as well, or any user. */
 export type Access = 'machine' | 'tokens:read' | 'tokens:write' | 'any';
 
+/** https://jsonlines.org, by the media type that most know. */
+export const jsonLines = 'application/x-ndjson';
+
 export interface Response {
   readonly status?: number;
   readonly body?: unknown;
   readonly headers?: Readonly<Record<string, string>>;
+  /** In the place of a body: JSON Lines, written as fast as they are read. */
+  readonly lines?: AsyncIterable<string>;
   /** Cursors of the pages beside this one. */
   readonly links?: PageLinks;
 }
@@ -45,6 +51,8 @@ export interface Route<P = unknown, Q = unknown, B = unknown> {
     readonly status: number;
     readonly description: string;
     readonly schema?: z.ZodType;
+    /** Of a line, where the route answers in JSON Lines too. */
+    readonly line?: z.ZodType;
     /** OpenAPI's header objects. */
     readonly headers?: Readonly<Record<string, object>>;
   };
@@ -84,10 +92,22 @@ export function createAdminRouter(
         query: parseQuery(route, ctx),
         body: await parseBody(route, ctx),
       };
-      const { status = route.response.status, body, headers = {}, links } = await route.handle(request);
+      const {
+        status = route.response.status,
+        body,
+        lines,
+        headers = {},
+        links,
+      } = await route.handle(request);
       ctx.status = status;
       const link = links && linkHeader(urlOf(issuer, route, request.params), ctx.querystring, links);
       ctx.set({ 'Cache-Control': 'no-store', ...(link ? { Link: link } : {}), ...headers });
+      if (lines) {
+        ctx.type = jsonLines;
+        // Koa ends it when the client goes away.
+        ctx.body = Readable.from(lines, { objectMode: false });
+        return;
+      }
       if (body === undefined) return;
       ctx.type = 'application/json';
       ctx.body = JSON.stringify(body);

@@ -325,10 +325,11 @@ export const auditEventSchema = z
     target_id: z.string().nullable(),
     ip: z.string().nullable(),
     user_agent: z.string().nullable(),
+    request_id: z.string().nullable().meta({ description: 'as in `X-Request-Id` and in the log' }),
     reason: z.string().nullable(),
     count: z.int().min(1).meta({
       description:
-        'how many exchanges a `token.exchanged` event stands for, `at` being the last of them; 1 for every other event',
+        'how many exchanges or refusals the event stands for, `at` being the last of them; 1 where they are not counted',
     }),
   })
   .meta({ id: 'AuditEvent' });
@@ -449,6 +450,7 @@ export function presentAuditEvent(event: ListedEvent) {
     target_id: event.targetId,
     ip: event.ip,
     user_agent: event.userAgent,
+    request_id: event.requestId,
     reason: event.reason,
     count: event.count,
   };

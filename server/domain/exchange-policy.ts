@@ -60,6 +60,12 @@ export function remainingLife(subject: ExchangeSubject | undefined, now: Date): 
   return Math.max(0, Math.floor((subject.expiresAt.getTime() - now.getTime()) / 1000));
 }
 
+/** Why a token that is known is good for nothing: for the audit trail, never for the caller. */
+export function whyRefused({ revokedAt, active }: ExchangeSubject): 'revoked' | 'inactive' | 'expired' {
+  if (revokedAt) return 'revoked';
+  return active ? 'expired' : 'inactive';
+}
+
 function isTarget(wanted: string | readonly string[] | undefined, targets: readonly string[]): boolean {
   if (wanted === undefined) return true;
   return typeof wanted === 'string' && targets.includes(wanted);

@@ -101,6 +101,14 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
           detail: 'The report has been processed before.',
         });
       }
+      // Whatever it reports: the trail says who was here, and of how many tokens nobody knew.
+      const received = {
+        at,
+        action: 'leak_report.received',
+        actor,
+        reason: `${matches.length} reported, ${found.size} known`,
+      };
+      await stores.auditEvents.insert([requestEvent(ctx, received)], tx);
       await revokeWithTrail(stores, { choice, visibility: { all: true }, actorId, at, event }, tx);
     });
   }

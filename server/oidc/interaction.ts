@@ -10,6 +10,7 @@ import { type Refusal, refusalFields } from '../http/rate-limit.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
 import type { AuditEvents } from '../storage/audit-events.ts';
+import type { CountedEvents } from '../storage/counted-events.ts';
 import { isDatabaseUnavailable } from '../storage/database.ts';
 import type { User, Users } from '../storage/users.ts';
 import { cookiesFor } from './cookies.ts';
@@ -25,6 +26,7 @@ export interface SignInDeps {
   readonly auditEvents: AuditEvents;
   readonly limits: Limits;
   readonly signInLimits: SignInLimits;
+  readonly countedEvents: CountedEvents;
   readonly clock: () => Date;
 }
 
@@ -74,6 +76,20 @@ export function signInRoutes(deps: SignInDeps): Router {
 <button type="submit">${texts.signIn}</button>
 </form>`,
     });
+  }
+
+  /** Anybody can have as many of these as they like: they are counted. */
+  function recordLimited(ctx: Context, target: User | undefined, address: string | null): void {
+    const at = clock();
+    deps.countedEvents.record(`sign-in ${target?.id} ${address}`, at, () =>
+      requestEvent(ctx, {
+        at,
+        action: 'user.sign_in_refused',
+        actor: { type: 'system', id: 'sign-in' },
+        targetId: target?.id ?? null,
+        reason: 'too many attempts',
+      }),
+    );
   }
 
   /** A page with one sentence and one way on. */
@@ -134,7 +150,10 @@ export function signInRoutes(deps: SignInDeps): Router {
       known === undefined
         ? signInLimits.refusedLately({ account: form.email, address: clientAddress(ctx) })
         : undefined;
-    if (lately) return writeRefusal(ctx, lately);
+    if (lately) {
+      recordLimited(ctx, undefined, clientAddress(ctx));
+      return writeRefusal(ctx, lately);
+    }
     const interaction = await findInteraction(ctx);
     if (!interaction) return writeGone(ctx);
 
@@ -146,12 +165,15 @@ export function signInRoutes(deps: SignInDeps): Router {
       knownBrowser: found !== undefined && known === found.user.id,
     };
     const refusal = await signInLimits.count(attempt);
-    if (refusal) return writeRefusal(ctx, refusal);
+    if (refusal) {
+      recordLimited(ctx, found?.user, attempt.address);
+      return writeRefusal(ctx, refusal);
+    }
 
     // One path for everybody, so that neither the time nor the words tell whether there is such a user.
     const right = await verifyPassword(form.password, found?.passwordHash);
     const user = right && found && maySignIn(found.user) ? found.user : undefined;
-    await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user)]);
+    await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user, right)]);
     if (!user) return writeForm(ctx, interaction, form.email, true);
 
     await signInLimits.takeBack(attempt);
@@ -225,12 +247,26 @@ async function endSessionOfAnother(
   await interaction.persist();
 }
 
-function signInEvent(ctx: Context, at: Date, user: User | undefined, target: User | undefined) {
+function signInEvent(
+  ctx: Context,
+  at: Date,
+  user: User | undefined,
+  target: User | undefined,
+  right: boolean,
+) {
   return requestEvent(ctx, {
     at,
     action: user ? 'user.signed_in' : 'user.sign_in_failed',
     // Nobody has proved to be anybody where it failed; what was typed may be a password, and is not kept.
     actor: user ? { type: 'user', id: user.id } : { type: 'system', id: 'sign-in' },
     targetId: target?.id ?? null,
+    reason: user ? null : reasonOf(target, right),
   });
+}
+
+/** For administrators: the page says the same in every case. */
+function reasonOf(target: User | undefined, right: boolean): string {
+  if (!target) return 'no such user';
+  if (!right) return 'wrong password';
+  return target.kind === 'person' ? 'not active' : 'a service account';
 }

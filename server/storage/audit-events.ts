@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
 import type { Executor } from './database.ts';
-import { type Page, type PageRequest, readPage } from './pages.ts';
+import { type Cursor, type Page, type PageRequest, readPage, readRows } from './pages.ts';
 import type { Visibility } from './platform-tokens.ts';
 
 export interface AuditEvent {
@@ -19,11 +19,13 @@ export interface AuditEvent {
   readonly userAgent: string | null;
   readonly requestId: string | null;
   readonly reason: string | null;
+  /** How many it stands for, where they are counted; else 1. */
+  readonly count?: number;
 }
 
 /** As the trail has it. */
 export interface ListedEvent extends AuditEvent {
-  /** How many exchanges a `token.exchanged` event stands for; 1 of every other. */
+  /** How many exchanges, or refusals, it stands for. */
   readonly count: number;
 }
 
@@ -31,7 +33,7 @@ export interface ListedEvent extends AuditEvent {
 export function systemEvent(
   actor: string,
   event: Pick<AuditEvent, 'at' | 'action'> &
-    Partial<Pick<AuditEvent, 'organizationId' | 'tokenId' | 'targetId'>>,
+    Partial<Pick<AuditEvent, 'organizationId' | 'tokenId' | 'targetId' | 'reason'>>,
 ): AuditEvent {
   return {
     id: uuidv7(),
@@ -58,26 +60,38 @@ export interface AuditFilter {
 
 const columns = `e.id, e.at, e.action, e.actor_type, e.actor_id, e.organization_id, e.token_id, e.target_id,
   host(e.ip) AS ip, e.user_agent, e.request_id, e.reason, e.count`;
-const insertColumns: { name: string; type: string; value: (event: AuditEvent) => string | null }[] = [
-  { name: 'id', type: 'uuid', value: (event) => event.id },
-  { name: 'at', type: 'timestamptz', value: (event) => event.at.toISOString() },
-  { name: 'action', type: 'text', value: (event) => event.action },
-  { name: 'actor_type', type: 'text', value: (event) => event.actor.type },
-  { name: 'actor_id', type: 'text', value: (event) => event.actor.id },
-  { name: 'organization_id', type: 'uuid', value: (event) => event.organizationId },
-  { name: 'token_id', type: 'uuid', value: (event) => event.tokenId },
-  { name: 'target_id', type: 'text', value: (event) => event.targetId },
-  { name: 'ip', type: 'inet', value: (event) => event.ip },
-  { name: 'user_agent', type: 'text', value: (event) => event.userAgent },
-  { name: 'request_id', type: 'text', value: (event) => event.requestId },
-  { name: 'reason', type: 'text', value: (event) => event.reason },
-];
+const insertColumns: { name: string; type: string; value: (event: AuditEvent) => string | number | null }[] =
+  [
+    { name: 'id', type: 'uuid', value: (event) => event.id },
+    { name: 'at', type: 'timestamptz', value: (event) => event.at.toISOString() },
+    { name: 'action', type: 'text', value: (event) => event.action },
+    { name: 'actor_type', type: 'text', value: (event) => event.actor.type },
+    { name: 'actor_id', type: 'text', value: (event) => event.actor.id },
+    { name: 'organization_id', type: 'uuid', value: (event) => event.organizationId },
+    { name: 'token_id', type: 'uuid', value: (event) => event.tokenId },
+    { name: 'target_id', type: 'text', value: (event) => event.targetId },
+    { name: 'ip', type: 'inet', value: (event) => event.ip },
+    { name: 'user_agent', type: 'text', value: (event) => event.userAgent },
+    { name: 'request_id', type: 'text', value: (event) => event.requestId },
+    { name: 'reason', type: 'text', value: (event) => event.reason },
+    { name: 'count', type: 'integer', value: (event) => event.count ?? 1 },
+  ];
 const insertStatement = `INSERT INTO audit_events (${insertColumns.map(({ name }) => name).join(', ')})
   SELECT * FROM unnest(${insertColumns.map(({ type }) => `?::${type}[]`).join(', ')})`;
+
+const newestFirst = {
+  expression: 'e.at',
+  type: 'timestamptz',
+  descending: true,
+  id: 'e.id',
+  idType: 'uuid',
+} as const;
 
 export type AuditEvents = ReturnType<typeof createAuditEvents>;
 
 export function createAuditEvents(knex: Knex) {
+  const trail = () => knex('audit_trail as e');
+
   return {
     async insert(events: readonly AuditEvent[], executor: Executor = knex): Promise<void> {
       if (events.length === 0) return;
@@ -88,20 +102,38 @@ export function createAuditEvents(knex: Knex) {
       );
     },
 
+    /**
+     * The same, newest first and to the end: in pages, each a query of its own, when it is asked for. No connection waits for
+     * whoever reads slowly.
+     */
+    async *readAll(
+      visibility: Visibility,
+      filter: AuditFilter,
+      limit: number = policy.exportPage,
+    ): AsyncGenerator<ListedEvent[]> {
+      let cursor: Cursor | undefined;
+      do {
+        const visible = await visibleTo(visibility, filter, knex);
+        const filtered = trail().where(visible).where(matching(filter));
+        const read = await readRows<Row, ListedEvent>(
+          filtered,
+          columns,
+          newestFirst,
+          { limit, cursor },
+          toListedEvent,
+          trail(),
+        );
+        if (read.data.length > 0) yield read.data;
+        cursor = read.next;
+      } while (cursor);
+    },
+
     /** Exchanges have a table of their own; the view has both. */
     async list(visibility: Visibility, filter: AuditFilter, page: PageRequest): Promise<Page<ListedEvent>> {
-      const sort = {
-        expression: 'e.at',
-        type: 'timestamptz',
-        descending: true,
-        id: 'e.id',
-        idType: 'uuid',
-      } as const;
-      const trail = () => knex('audit_trail as e');
       const filtered = trail()
         .where(await visibleTo(visibility, filter, knex))
         .where(matching(filter));
-      return readPage<Row, ListedEvent>(filtered, columns, sort, page, toListedEvent, {
+      return readPage<Row, ListedEvent>(filtered, columns, newestFirst, page, toListedEvent, {
         table: trail(),
         exactTotal: policy.exactTotal,
       });

@@ -100,6 +100,34 @@ export async function readPage<Row, T>(
   };
 }
 
+/** The rows of a page, and where the next one begins, for who reads all of them: neither counted nor backwards. */
+export async function readRows<Row, T>(
+  filtered: Knex.QueryBuilder,
+  columns: string,
+  sort: SortKey,
+  { cursor, limit }: PageRequest,
+  map: (row: Row) => T,
+  table: Knex.QueryBuilder,
+): Promise<{ data: T[]; next: Cursor | undefined }> {
+  const order = `${sort.expression} ${sort.descending ? 'DESC' : 'ASC'}, ${sort.id} ${sort.descending ? 'DESC' : 'ASC'}`;
+  const place = `${sort.expression}, ${sort.id}`;
+  const nearest = filtered.clone().orderByRaw(order).limit(limit);
+  if (cursor) nearest.where(beside(sort, cursor));
+  const { client } = filtered;
+  const rows = (await table
+    .whereRaw(`(${place}) IN ?`, [nearest.select(client.raw(place))])
+    .orderByRaw(order)
+    .select(
+      client.raw(`${columns}, (${sort.expression})::text AS cursor_value, (${sort.id})::text AS cursor_id`),
+    )) as (Row & { cursor_value: string; cursor_id: string })[];
+  const last = rows.at(-1);
+  const more = last && rows.length >= limit;
+  return {
+    data: rows.map(map),
+    next: more ? { side: 'after', value: last.cursor_value, id: last.cursor_id } : undefined,
+  };
+}
+
 const turned = (cursor: Cursor): Cursor => ({ ...cursor, side: otherSide[cursor.side] });
 
 /** The condition that a row lies on the cursor's side of its place. */

@@ -2,6 +2,7 @@ import { type Artifacts, createArtifacts } from './artifacts.ts';
 import { type AuditEvents, createAuditEvents } from './audit-events.ts';
 import { type AuditTrail, createAuditTrail } from './audit-trail.ts';
 import { type Clients, createClients } from './clients.ts';
+import { type CountedEvents, createCountedEvents } from './counted-events.ts';
 import type { Database } from './database.ts';
 import { createExchangeEvents, type ExchangeEvents } from './exchange-events.ts';
 import { createLeakReports, type LeakReports } from './leak-reports.ts';
@@ -22,6 +23,7 @@ export interface Stores {
   readonly auditEvents: AuditEvents;
   readonly auditTrail: AuditTrail;
   readonly clients: Clients;
+  readonly countedEvents: CountedEvents;
   readonly exchangeEvents: ExchangeEvents;
   readonly leakReports: LeakReports;
   readonly memberships: Memberships;
@@ -38,12 +40,14 @@ export interface Stores {
 
 export function createStores(database: Database, onUsageError: UsageDeps['onError']): Stores {
   const { knex } = database;
+  const auditEvents = createAuditEvents(knex);
   const exchangeEvents = createExchangeEvents(knex);
   return {
     artifacts: createArtifacts(knex),
-    auditEvents: createAuditEvents(knex),
+    auditEvents,
     auditTrail: createAuditTrail(knex),
     clients: createClients(knex),
+    countedEvents: createCountedEvents({ auditEvents, onError: onUsageError }),
     exchangeEvents,
     leakReports: createLeakReports(knex),
     memberships: createMemberships(knex),

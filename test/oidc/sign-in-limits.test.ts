@@ -96,6 +96,34 @@ describe('failed attempts', () => {
     expect((await attempt(email, password, '192.0.2.50')).status).toBe(303);
   });
 
+  it('leave events: each that failed with its reason, and those that were refused counted', async () => {
+    const { email, id } = await harness.build.user({ password });
+    await fail(perAccountAndAddress + 3, email, '192.0.2.77');
+    await harness.stores.countedEvents.close();
+    const events = await harness.database
+      .knex('audit_events')
+      .where({ ip: '192.0.2.77' })
+      .orderBy('at')
+      .orderBy('id')
+      .select('action', 'reason', 'count', 'target_id');
+    // A refusal that comes from memory does not know whose e-mail it was.
+    expect(events.slice(0, -2).every(({ target_id }) => target_id === id)).toBe(true);
+    const refused = events
+      .splice(-2)
+      .map(({ action, reason, count, target_id }) => [action, reason, count, target_id]);
+    expect(refused.sort()).toEqual([
+      ['user.sign_in_refused', 'too many attempts', 1, id],
+      ['user.sign_in_refused', 'too many attempts', 2, null],
+    ]);
+    expect(events.map(({ target_id, ...event }) => event)).toEqual([
+      ...Array(perAccountAndAddress).fill({
+        action: 'user.sign_in_failed',
+        reason: 'wrong password',
+        count: 1,
+      }),
+    ]);
+  });
+
   it('are limited alike for an e-mail that nobody has', async () => {
     expect(await fail(perAccountAndAddress + 1, 'Nobody@example.com', '192.0.2.1')).toEqual([
       ...Array(perAccountAndAddress).fill(422),

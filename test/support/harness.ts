@@ -210,6 +210,7 @@ async function startInstance({
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await stores.usage.close();
+      await stores.countedEvents.close();
     },
   };
 }

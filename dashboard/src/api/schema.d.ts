@@ -428,7 +428,7 @@ export interface components {
              * @description RFC 3339, UTC
              */
             at: string;
-            /** @description how many exchanges a `token.exchanged` event stands for, `at` being the last of them; 1 for every other event */
+            /** @description how many exchanges or refusals the event stands for, `at` being the last of them; 1 where they are not counted */
             count: number;
             /**
              * Format: uuid
@@ -438,6 +438,8 @@ export interface components {
             ip: string | null;
             organization_id: string | null;
             reason: string | null;
+            /** @description as in `X-Request-Id` and in the log */
+            request_id: string | null;
             target_id: string | null;
             token_id: string | null;
             user_agent: string | null;

@@ -148,6 +148,7 @@ export const german: Texts = {
     'token.created': 'Erzeugt',
     'token.revoked': 'Widerrufen',
     'token.exchanged': 'Gegen ein JWT getauscht',
+    'token.refused': 'Abgelehnt',
   },
   actorSelf: 'Sie',
   actorUser: 'ein früheres Mitglied',

@@ -148,6 +148,7 @@ export const english = {
     'token.created': 'Created',
     'token.revoked': 'Revoked',
     'token.exchanged': 'Exchanged for a JWT',
+    'token.refused': 'Refused',
   } as Record<string, string>,
   actorSelf: 'you',
   actorUser: 'a former member',

@@ -121,7 +121,7 @@ function Trail({ token }: { readonly token: Token }) {
                 event.count > 1 ? texts.times(event.count) : '',
                 event.actor.type === 'token' ? '' : texts.by(nameOf(event.actor)),
                 event.ip ? texts.from(event.ip) : '',
-                event.action === 'token.exchanged' ? (event.user_agent ?? '') : '',
+                event.actor.type === 'token' ? (event.user_agent ?? '') : '',
               ]
                 .filter(Boolean)
                 .join(' · ')}

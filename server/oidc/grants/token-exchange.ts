@@ -1,10 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
-import { decideExchange, type ExchangeSubject } from '../../domain/exchange-policy.ts';
+import { decideExchange, type ExchangeSubject, whyRefused } from '../../domain/exchange-policy.ts';
 import { redact } from '../../domain/redaction.ts';
 import { referenceOf, statusListUri } from '../../domain/status-list.ts';
 import { clientAddress } from '../../http/client-address.ts';
+import { requestEvent } from '../../http/request-event.ts';
 import type { KeySet } from '../../keys/signing-keys.ts';
+import type { CountedEvents } from '../../storage/counted-events.ts';
 import type { PlatformTokens } from '../../storage/platform-tokens.ts';
 import type { UsageRecorder } from '../../storage/usage.ts';
 import type { FailureLimits } from '../failure-limits.ts';
@@ -19,6 +21,7 @@ export interface TokenExchangeDeps {
   readonly failureLimits: FailureLimits;
   /** Counts a good exchange. @throws OAuthError where it is one too many */
   readonly countUse: CountUse;
+  readonly countedEvents: CountedEvents;
   readonly subjectTokenTypes: readonly string[];
   readonly keySet: KeySet;
   readonly clock: () => Date;
@@ -54,7 +57,10 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
       if (!decision.granted) {
-        if (decision.refusal === 'invalid_subject_token') deps.failureLimits.subjectFailed(ctx);
+        if (decision.refusal === 'invalid_subject_token') {
+          if (subject) recordRefusal(ctx, subject, now, deps);
+          deps.failureLimits.subjectFailed(ctx);
+        }
         throw refusals[decision.refusal]();
       }
       if (!subject) throw invalidSubjectToken();
@@ -142,4 +148,25 @@ function record(ctx: KoaContextWithOIDC, subject: ExchangeSubject, at: Date, usa
     userAgent: userAgent ? redact(userAgent) : null,
     requestId: ctx.state.requestId ?? null,
   });
+}
+
+/** A token that is out of use and is presented all the same: somebody forgot it, or found it. */
+function recordRefusal(
+  ctx: KoaContextWithOIDC,
+  subject: ExchangeSubject,
+  at: Date,
+  { countedEvents }: TokenExchangeDeps,
+): void {
+  const { id, organizationId } = subject;
+  const reason = whyRefused(subject);
+  countedEvents.record(`${id} ${reason}`, at, () =>
+    requestEvent(ctx, {
+      at,
+      action: 'token.refused',
+      actor: { type: 'token', id },
+      organizationId,
+      tokenId: id,
+      reason,
+    }),
+  );
 }
