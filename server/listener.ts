@@ -2,6 +2,8 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import type { AddressInfo } from 'node:net';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
+import { securityFields } from './http/security-headers.ts';
+import { answerUnreadable } from './http/unreadable.ts';
 
 /** The server cannot start for a reason that an operator can mend; the message says how. */
 export class StartError extends Error {}
@@ -18,8 +20,19 @@ const drainLimitMs = 20_000;
 
 /** @throws StartError */
 export async function openListener({ host, port, issuer }: Config): Promise<Listener> {
-  let handle: RequestListener = comingUp(new URL(issuer).pathname.replace(/\/$/, ''));
-  const server = createServer((request, response) => handle(request, response));
+  const { pathname, protocol } = new URL(issuer);
+  const tls = protocol === 'https:';
+  let handle: RequestListener = comingUp(pathname.replace(/\/$/, ''), tls);
+  // What Node would answer by itself, without the security headers, is answered like everything else.
+  const server = createServer({ requireHostHeader: false }, (request, response) => handle(request, response));
+  server.on('checkContinue', (request, response) => {
+    // Behind an answer that is not out yet (a pipelined request), Node would write the interim one between this one's
+    // header and body. RFC 9110 §10.1.1: the client does not wait for ever.
+    if (response.socket) response.writeContinue();
+    handle(request, response);
+  });
+  server.on('checkExpectation', (request, response) => handle(request, response));
+  server.on('clientError', answerUnreadable({ tls }));
   // Slow clients are cut: RFC 9110 leaves it to the server.
   server.headersTimeout = 10_000;
   server.requestTimeout = 30_000;
@@ -49,10 +62,12 @@ export async function openListener({ host, port, issuer }: Config): Promise<List
 }
 
 /** Alive, and not ready for anything: an orchestrator must wait for it, and not end it. */
-function comingUp(path: string): RequestListener {
+function comingUp(path: string, tls: boolean): RequestListener {
+  const fields = securityFields({ tls });
   return (request: IncomingMessage, response: ServerResponse) => {
     request.resume();
     const live = request.url?.split('?')[0] === `${path}/health/live`;
+    for (const [name, value] of fields) response.setHeader(name, value);
     response.setHeader('Content-Type', 'application/json');
     response.setHeader('Cache-Control', 'no-store');
     if (!live) response.setHeader('Retry-After', String(policy.retryAfter));
