@@ -113,6 +113,8 @@ export function sendRaw(port: number, bytes: Buffer, bodiless: boolean): Promise
         }
         wait();
       } catch (error) {
+        // Which of several answers was to HEAD, nobody can say.
+        if (bodiless) return finish('server');
         clearTimeout(timer);
         socket.destroy();
         reject(error instanceof Malformed ? error : new Malformed(String(error)));

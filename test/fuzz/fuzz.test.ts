@@ -104,7 +104,7 @@ function summary(report: FuzzReport): string[] {
   return [
     `${answered} whole requests, ${mutants} broken ones (${JSON.stringify(mutantsEnded)}, ${present(mutantStatuses)})`,
     ...byRoute,
-    `${descriptions.size} error descriptions; slowest four answers ${Math.round(slowest.ms)} ms; ${Math.round(logBytes / 2 ** 20)} MiB of log`,
+    `${descriptions.size} error descriptions; slowest group of answers ${Math.round(slowest.ms)} ms; ${Math.round(logBytes / 2 ** 20)} MiB of log`,
   ];
 }
 

@@ -43,7 +43,7 @@ const round = 5_000;
 const lanes = 6;
 const mutantLanes = 6;
 const batch = 16;
-const pipelined = 4;
+const pipelined = 16;
 
 /**
  * Fuzzes until so many requests are sent.
