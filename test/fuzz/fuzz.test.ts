@@ -133,7 +133,7 @@ function verifyReport(report: FuzzReport, surface: readonly Route[]): void {
   expect(report.descriptions.size).toBeLessThan(80);
   expect(report.mutantsEnded.answered / report.mutants).toBeGreaterThan(0.5);
   // Whatever one request asks for: others are answered. (A bound against hangs, and no measure of speed.)
-  for (const { delayMs } of report.measures) expect(delayMs).toBeLessThan(2_000);
+  for (const { delayMs } of report.measures) expect(delayMs).toBeLessThan(5_000);
   // After the first rounds everything that is made once is there.
   const [settled = 0] = report.measures.slice(2).map(({ heapUsed }) => heapUsed);
   const last = report.measures.slice(-3).map(({ heapUsed }) => heapUsed);
