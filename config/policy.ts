@@ -71,6 +71,9 @@ export const policy = Object.freeze({
   keyRefreshInterval: 30,
   /** How far apart the clocks of instances and verifiers may be. */
   clockSkew: 60,
+  /** How often an instance compares its clock with the database's, and how exactly it can. */
+  clockInterval: 10,
+  clockMeasureMs: 1_000,
   /** `Retry-After` of a 503. */
   retryAfter: 2,
   /** Between being told to stop and taking no new connection. */

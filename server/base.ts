@@ -1,5 +1,6 @@
 import type { Logger } from 'pino';
 import type { Config } from '../config/env.ts';
+import { policy } from '../config/policy.ts';
 import { demonstration as seeds } from '../seeds/demonstration.ts';
 import { type AuditSealer, startAuditSealer } from './audit-sealer.ts';
 import { createKeyTimes } from './domain/key-schedule.ts';
@@ -9,6 +10,7 @@ import { createSealer, type Sealer } from './keys/sealing.ts';
 import { StartError } from './listener.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
+import { createDatabaseClock, type DatabaseClock } from './storage/database-clock.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { createStores, type Stores } from './storage/stores.ts';
@@ -38,7 +40,7 @@ export interface Base extends Connections, Keys {
 /** The database, its schema, the first start, and what is swept: all but serving. */
 export async function openBase(
   config: Config,
-  { logger, clock = now, onLost }: StartDeps,
+  { logger, clock: given, onLost }: StartDeps,
   sizes?: PoolSizes,
 ): Promise<Base> {
   let embedded: EmbeddedPostgres | undefined;
@@ -59,6 +61,8 @@ export async function openBase(
     connections = connect(config.databaseUrl ?? String(embedded?.connectionString), logger, sizes);
     const { database, stores, connectionString } = connections;
     if (config.databaseUrl) await verifyUsable(database);
+    await connections.databaseClock.measure();
+    const clock = given ?? connections.databaseClock.now;
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
@@ -92,6 +96,8 @@ export interface Connections {
   readonly connectionString: string;
   readonly database: Database;
   readonly stores: Stores;
+  /** Measured first by whoever opens the connections: until then it is this process's clock. */
+  readonly databaseClock: DatabaseClock;
   /** Writes what waits, then lets go of the database. */
   close(): Promise<void>;
 }
@@ -106,11 +112,17 @@ export function connect(connectionString: string, logger: Logger, sizes?: PoolSi
   const stores = createStores(database, (err, waiting, dropped) =>
     logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
   );
+  const databaseClock = createDatabaseClock(database, (offsetMs) => {
+    if (Math.abs(offsetMs) > policy.clockSkew * 1000)
+      logger.warn({ offset_ms: offsetMs }, "this machine's clock is not the database's, which is gone by");
+  });
   return {
     connectionString,
     database,
     stores,
+    databaseClock,
     async close() {
+      databaseClock.close();
       await stores.usage.close();
       await stores.countedEvents.close();
       await database.close();
@@ -123,7 +135,7 @@ export interface Keys {
   readonly keyRing: KeyRing;
 }
 
-export async function openKeys(config: Config, stores: Stores, clock = now): Promise<Keys> {
+export async function openKeys(config: Config, stores: Stores, clock: () => Date): Promise<Keys> {
   const sealer = createSealer(await keyEncryptionKeys(config, stores));
   const keyRing = await createKeyRing({
     signingKeys: stores.signingKeys,
@@ -133,10 +145,6 @@ export async function openKeys(config: Config, stores: Stores, clock = now): Pro
     clock,
   });
   return { sealer, keyRing };
-}
-
-function now(): Date {
-  return new Date();
 }
 
 async function keyEncryptionKeys(config: Config, { signingKeys }: Stores): Promise<readonly Buffer[]> {

@@ -2,6 +2,8 @@ import { createServer, type IncomingMessage, type RequestListener, type ServerRe
 import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
+import { securityFields } from './http/security-headers.ts';
+import { answerUnreadable } from './http/unreadable.ts';
 
 /** The server cannot start for a reason that an operator can mend; the message says how. */
 export class StartError extends Error {}
@@ -25,17 +27,30 @@ export async function openListener(
   { host, port, issuer }: Pick<Config, 'host' | 'port' | 'issuer'>,
   limits: ConnectionLimits = policy.connections,
 ): Promise<Listener> {
-  let handle: RequestListener = comingUp(new URL(issuer).pathname.replace(/\/$/, ''));
-  // Slow clients are cut: RFC 9110 leaves it to the server.
+  const { pathname, protocol } = new URL(issuer);
+  const tls = protocol === 'https:';
+  let handle: RequestListener = comingUp(pathname.replace(/\/$/, ''), tls);
+  const onRequest = boundPipelines(limits.pipelined, (request, response) => handle(request, response));
   const server = createServer(
     {
+      // What Node would answer by itself, without the security headers, is answered like everything else.
+      requireHostHeader: false,
+      // Slow clients are cut: RFC 9110 leaves it to the server.
       headersTimeout: limits.headersMs,
       requestTimeout: limits.requestMs,
       connectionsCheckingInterval: limits.checkMs,
       keepAliveTimeout: limits.idleMs,
     },
-    boundPipelines(limits.pipelined, (request, response) => handle(request, response)),
+    onRequest,
   );
+  server.on('checkContinue', (request, response) => {
+    // Behind an answer that is not out yet (a pipelined request), Node would write the interim one between this one's
+    // header and body. RFC 9110 §10.1.1: the client does not wait for ever.
+    if (response.socket) response.writeContinue();
+    onRequest(request, response);
+  });
+  server.on('checkExpectation', onRequest);
+  server.on('clientError', answerUnreadable({ tls }));
   // Whoever does not read its answer, or is gone without a word, is cut too.
   server.timeout = limits.idleInRequestMs;
   server.maxConnections = limits.maximum;
@@ -92,10 +107,12 @@ function boundPipelines(maximum: number, listener: RequestListener): RequestList
 }
 
 /** Alive, and not ready for anything: an orchestrator must wait for it, and not end it. */
-function comingUp(path: string): RequestListener {
+function comingUp(path: string, tls: boolean): RequestListener {
+  const fields = securityFields({ tls });
   return (request: IncomingMessage, response: ServerResponse) => {
     request.resume();
     const live = request.url?.split('?')[0] === `${path}/health/live`;
+    for (const [name, value] of fields) response.setHeader(name, value);
     response.setHeader('Content-Type', 'application/json');
     response.setHeader('Cache-Control', 'no-store');
     if (!live) response.setHeader('Retry-After', String(policy.retryAfter));

@@ -57,7 +57,7 @@ export interface ServiceDeps extends Connections, Keys {
 /** Serves, with what each process that serves has for itself. */
 export function openService(
   config: Config,
-  { connectionString, listener, clock = () => new Date(), ...deps }: ServiceDeps,
+  { connectionString, listener, databaseClock, clock = databaseClock.now, ...deps }: ServiceDeps,
 ): { close(): Promise<void> } {
   const { keyRing, stores, logger } = deps;
   let stopping = false;

@@ -53,7 +53,8 @@ export async function runWorker(config: Config): Promise<void> {
     const early = worker.id === 1 ? await openListener(config) : undefined;
     await tell({ type: 'waiting', port: early?.port });
     const connections = connect(await served, logger, poolSizes(config.workers));
-    const keys = await openKeys(config, connections.stores);
+    await connections.databaseClock.measure();
+    const keys = await openKeys(config, connections.stores, connections.databaseClock.now);
     const listener = early ?? (await openListener(config));
     const service = openService(config, { ...connections, ...keys, dashboard, logger, listener });
     close = async () => {

@@ -192,8 +192,9 @@ function pointers(error: z.ZodError): { pointer: string; detail: string }[] {
   return error.issues.flatMap((issue) => {
     if (issue.code === 'unrecognized_keys') {
       return issue.keys.map((key) => ({
-        pointer: pointer([...issue.path, key]),
-        detail: 'is not a known member',
+        // A name so long is none, and may be a secret in the wrong place: it is not repeated.
+        pointer: pointer(key.length <= 32 ? [...issue.path, key] : issue.path),
+        detail: key.length <= 32 ? 'is not a known member' : 'has a member that is not known',
       }));
     }
     return [{ pointer: pointer(issue.path), detail: issue.message }];

@@ -38,6 +38,7 @@ export function createAccessTokens({ issuer, keySet, users, clients, artifacts, 
           issuer,
           typ: 'at+jwt',
           algorithms: [...algs],
+          currentDate: clock(),
           requiredClaims: ['sub', 'aud', 'client_id', 'exp', 'iat', 'jti'],
           ...(audience === undefined ? {} : { audience }),
         });

@@ -3,10 +3,13 @@ import { Problem } from './problem.ts';
 
 /**
  * Brings the request target to one form before anything reads it: absolute-form becomes origin-form (RFC 9112
- * §3.2.2), and what is no target is 400. Further in, a URL that does not parse would be thrown by whoever asks first.
+ * §3.2.2), and what is no target, or has no Host (§3.2), is 400. Further in, a URL that does not parse would be thrown by
+ * whoever asks first.
  */
 export const requestTarget: Middleware = (ctx, next) => {
   const target = ctx.req.url ?? '/';
+  if (ctx.req.headers.host === undefined && ctx.req.httpVersion === '1.1')
+    throw badTarget('The Host header is missing.');
   if (!target.startsWith('/')) ctx.req.url = ctx.originalUrl = ctx.request.originalUrl = toOriginForm(target);
   // PostgreSQL has no NUL in text, so no query could be asked with it.
   if (/%00/.test(target)) throw badTarget('NUL in the URL.');

@@ -180,7 +180,9 @@ export function signInRoutes(deps: SignInDeps): Router {
     await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
     ctx.cookies.set(cookies.names.knownBrowser, user.id, cookies.knownBrowser);
     ctx.set('Cache-Control', 'no-store');
-    const login = { accountId: user.id, amr: ['pwd'] };
+    // By the clock that a sign-out everywhere is written by: the two are compared (account.ts).
+    const ts = Math.floor(clock().getTime() / 1000);
+    const login = { accountId: user.id, amr: ['pwd'], ts };
     const returnTo = await deps.provider().interactionResult(ctx.req, ctx.res, { login });
     ctx.status = 303;
     ctx.redirect(returnTo);

@@ -114,6 +114,16 @@ function createConfiguration(deps: ProviderDeps): Configuration {
       // The admin API asks whether the grant is still there: a sign-out ends what it gave.
       return token.kind === 'AccessToken' ? { grant_id: grantReference(String(token.grantId)) } : undefined;
     },
+    formats: {
+      customizers: {
+        jwt(_ctx, _token, { payload }) {
+          // The library goes by the machine's clock, which may not be the one that all instances go by.
+          const ahead = Math.round((deps.clock().getTime() - Date.now()) / 1000);
+          if (ahead === 0) return;
+          for (const claim of ['iat', 'exp'] as const) payload[claim] = Number(payload[claim]) + ahead;
+        },
+      },
+    },
     ttl: {
       AccessToken: policy.userTokenLifetime,
       ClientCredentials: policy.machineTokenLifetime,

@@ -151,6 +151,7 @@ describe('generating', () => {
   it.each([
     ['expires_at', { expires_at: '2099-01-01T00:00:00Z' }, ['/expires_at']],
     ['scope', { scope: 'admin' }, ['/scope']],
+    ['one that may be a secret, which is not repeated', { [`ptk_${'a'.repeat(49)}`]: 1 }, ['']],
     ['several', { a: 1, 'b/c~d': 2 }, ['/a', '/b~1c~0d']],
     ['id', { id: uuidv7() }, ['/id']],
   ])('refuses unknown members: %s', async (_, more, pointers) => {
