@@ -84,7 +84,7 @@ export const policy = Object.freeze({
    * of the loop, so it takes a few times the one and once the other. A database that takes half a second is no overload.
    */
   overload: Object.freeze({
-    loop: Object.freeze({ begin: 100, end: 50, full: 250, maximumShare: 0.95 }),
+    loop: Object.freeze({ begin: 200, end: 100, full: 500, maximumShare: 0.95 }),
     wait: Object.freeze({ begin: 800, end: 400, full: 1_600, maximumShare: 0.95 }),
   }),
   /** How often they are measured, and a line about it written at most. */

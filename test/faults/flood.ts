@@ -29,7 +29,7 @@ const message = Buffer.from(
     form,
   ].join('\r\n'),
 );
-const rampMs = 4_000;
+const rampMs = 6_000;
 const begin = performance.now() + rampMs;
 const end = begin + Number(seconds) * 1_000;
 const latencies: number[] = [];
@@ -74,7 +74,7 @@ function run(): Promise<void> {
 const running: Promise<void>[] = [];
 for (let index = 0; index < Number(connections); index += 1) {
   running.push(run());
-  if (index % 10 === 0) await setTimeout(5);
+  await setTimeout(4);
 }
 await Promise.all(running);
 const sorted = Float64Array.from(latencies).sort();

@@ -71,6 +71,8 @@ export function startLoad({ instances, adminToken, organizationId, service, user
     cutCreations: new Set(),
   };
   let tally = emptyTally();
+  /** When they began. */
+  const underWay = new Set<number>();
   let over = false;
   let serial = 0;
 
@@ -115,6 +117,7 @@ export function startLoad({ instances, adminToken, organizationId, service, user
     ...what: [method: string, path: string, type?: 'form' | 'json', body?: string]
   ): Promise<{ readonly result: Result; readonly answer?: Answer }> {
     const started = performance.now();
+    underWay.add(started);
     const fail = (result: Result, why?: string) => {
       tally.requests += 1;
       tally.lastFailure = performance.now();
@@ -143,6 +146,8 @@ export function startLoad({ instances, adminToken, organizationId, service, user
         return fail('cut');
       }
       return fail('wrong', code ?? message);
+    } finally {
+      underWay.delete(started);
     }
   }
 
@@ -250,6 +255,8 @@ export function startLoad({ instances, adminToken, organizationId, service, user
       return taken;
     },
     present: () => tally,
+    /** Whether a request is under way that began before then. */
+    waitsSince: (then: number) => [...underWay].some((began) => began < then),
     async stop() {
       over = true;
       await done;

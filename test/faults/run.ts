@@ -122,7 +122,7 @@ async function main(): Promise<boolean> {
     const tally = load.present();
     do await setTimeout(100);
     while (
-      performance.now() - Math.max(tally.lastFailure, mended) < calmMs &&
+      (performance.now() - Math.max(tally.lastFailure, mended) < calmMs || load.waitsSince(mended)) &&
       performance.now() - mended < recoveryLimitMs + calmMs
     );
     if (fault.name.startsWith('failover')) present = standby;
