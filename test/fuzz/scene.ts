@@ -5,6 +5,7 @@ import { v7 as uuidv7 } from 'uuid';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { type Answer, type Browser, createBrowser, signIn } from '../support/browser.ts';
 import { basic, type Harness, postForm } from '../support/harness.ts';
+import { partsOfJwt } from './secrets.ts';
 
 export type Scene = Awaited<ReturnType<typeof createScene>>;
 
@@ -294,6 +295,9 @@ export async function createScene(harness: Harness, serverUrl: string) {
       yield ['password', password];
       yield ['code verifier', codeVerifier];
       for (const jwt of Object.values(callers)) yield ['access token', jwt];
+      for (const jwt of [...accessTokens.items, ...idTokens.items]) {
+        for (const part of partsOfJwt(jwt)) yield ['access token', part];
+      }
       for (const code of codes.items) yield ['code', code];
       for (const token of refreshTokens.items) yield ['refresh token', token];
       for (const line of [...sessions.items, ...interactions.items.map(({ cookie }) => cookie)]) {

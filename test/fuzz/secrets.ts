@@ -8,7 +8,8 @@ export interface Leak {
 export interface SecretScanner {
   /** @param kind what to call it in a report */
   add(kind: string, secret: string): void;
-  readonly size: number;
+  /** Forgets all of them. */
+  clear(): void;
   /** The secrets of which twelve characters or more in a row stand in these bytes, as they are or encoded. */
   scan(bytes: Buffer): Leak[];
 }
@@ -70,8 +71,11 @@ export function createSecretScanner(): SecretScanner {
   }
 
   return {
-    get size() {
-      return known.size;
+    clear() {
+      table.fill(0);
+      windows.length = 1;
+      kinds.length = 1;
+      known.clear();
     },
     add(kind, secret) {
       if (secret.length < window || known.has(secret)) return;
