@@ -14,6 +14,7 @@ export default {
     floor('domain-is-pure', '^server/domain/', '^(server/domain|config/policy)'),
     floor('storage-sees-domain', '^server/storage/', '^(server/(storage|domain)|config)/'),
     floor('keys-see-storage', '^server/keys/', '^(server/(keys|storage|domain)|config)/'),
+    floor('metrics-see-keys', '^server/metrics/', '^(server/(metrics|keys|storage|domain)|config)/'),
     floor('http-sees-no-sibling', '^server/http/', '^(server/(http|keys|storage|domain)|config)/'),
     floor('admin-sees-http', '^server/admin/', '^(server/(admin|http|keys|storage|domain)|config)/'),
     floor('leaks-see-http', '^server/leaks/', '^(server/(leaks|http|keys|storage|domain)|config)/'),

@@ -33,6 +33,14 @@ export const policy = Object.freeze({
   clockSkew: 60,
   /** `Retry-After` of a 503. */
   retryAfter: 2,
+  /** How often a process asks whether the database answers, for its metrics. */
+  databaseProbeIntervalMs: 10_000,
+  /** How often the platform tokens of each status are counted, for the metrics. */
+  tokenCountIntervalMs: 5 * 60 * 1000,
+  /** What is past its time is deleted this often. */
+  sweepIntervalMs: 10 * 60 * 1000,
+  /** How long a worker may take to tell what it has counted. */
+  workerReportTimeoutMs: 1_000,
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
   /** Request bodies, in bytes. */

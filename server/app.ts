@@ -1,4 +1,4 @@
-import Koa, { type Middleware } from 'koa';
+import Koa, { type Context, type Middleware } from 'koa';
 import compose from 'koa-compose';
 import mount from 'koa-mount';
 import type { Logger } from 'pino';
@@ -8,7 +8,8 @@ import { refuseRepeatedAuthorization } from './http/authorization.ts';
 import { type Dashboard, dashboardRoutes } from './http/dashboard.ts';
 import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
-import { requestLog } from './http/request-log.ts';
+import { metricsRoutes } from './http/metrics.ts';
+import { type RequestObserver, requestLog, requestMarks } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
 import type { KeyRing } from './keys/key-ring.ts';
@@ -16,6 +17,9 @@ import type { Sealer } from './keys/sealing.ts';
 import type { KeySet } from './keys/signing-keys.ts';
 import { leakRoutes } from './leaks/github.ts';
 import { createGitHubKeys } from './leaks/github-keys.ts';
+import { formats, writeFamilies } from './metrics/exposition.ts';
+import type { Metrics } from './metrics/metrics.ts';
+import type { Family } from './metrics/registry.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
@@ -26,16 +30,19 @@ import { revocation } from './oidc/revocation.ts';
 import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
 import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
+import { tokenOutcome } from './oidc/token-outcome.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
 
 export interface AppDeps {
   readonly config: Pick<
     Config,
+    | 'production'
     | 'issuer'
     | 'subjectTokenTypes'
     | 'tokenPrefix'
     | 'trustProxy'
+    | 'metricsToken'
     | 'rateLimits'
     | 'githubSecretScanningKeysUrl'
   >;
@@ -44,6 +51,9 @@ export interface AppDeps {
   readonly sealer: Sealer;
   readonly keyRing: KeyRing;
   readonly dashboard: Dashboard;
+  readonly metrics: Metrics;
+  /** What all processes of this instance have counted. */
+  readonly readMetrics: () => Promise<readonly Family[]>;
   readonly logger: Logger;
   readonly clock: () => Date;
   readonly stopping: () => boolean;
@@ -51,11 +61,12 @@ export interface AppDeps {
 
 /** All wiring, and the order in which a request meets it. */
 export function createApp(deps: AppDeps): Koa {
-  const { config, stores, database, sealer, keyRing, logger, clock, stopping } = deps;
+  const { config, stores, database, sealer, keyRing, metrics, logger, clock, stopping } = deps;
   const { issuer, subjectTokenTypes, tokenPrefix } = config;
   const issuerUrl = new URL(issuer);
   const tls = issuerUrl.protocol === 'https:';
-  const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
+  const onUnexpected = (error: unknown, ctx?: Context) =>
+    logger.error({ ...(ctx && requestMarks(ctx)), err: error }, 'unexpected error');
   const transaction = database.knex.transaction.bind(database.knex) as never;
 
   const { keySet } = keyRing;
@@ -67,7 +78,13 @@ export function createApp(deps: AppDeps): Koa {
     const reasons = await database.faults();
     return reasons.length > 0 ? reasons : keyRing.faults();
   };
-  const statusLists = statusListRoutes({ ...stores, issuer, keySet, clock });
+  const statusLists = statusListRoutes({
+    ...stores,
+    issuer,
+    keySet,
+    watch: metrics.upkeep.statusLists,
+    clock,
+  });
   const health = healthRoutes({ stopping, faults });
   const githubKeys = createGitHubKeys({
     url: config.githubSecretScanningKeysUrl,
@@ -79,17 +96,24 @@ export function createApp(deps: AppDeps): Koa {
   const limits = config.rateLimits
     ? createSignInLimits({ rateLimits: stores.rateLimits, secret: String(sealer.cookieKeys[0]) })
     : noLimits;
-  const signIn = signInRoutes({ ...stores, issuer, provider, limits, clock });
+  const signIn = signInRoutes({
+    ...stores,
+    issuer,
+    provider,
+    limits,
+    onSignIn: metrics.onSignIn,
+    clock,
+  });
 
   const app = createKoa(issuerUrl, config.trustProxy);
   // The provider signs its cookies with the keys of the application that it runs in.
   app.keys = [...sealer.cookieKeys];
-  app.on('error', (err) => {
+  app.on('error', (err, ctx?: Context) => {
     // What a request throws is answered by the error mapper; this way comes what happened to a connection.
-    if (isConnectionError(err)) logger.info({ err }, 'connection error');
-    else onUnexpected(err);
+    if (isConnectionError(err)) logger.info({ ...(ctx && requestMarks(ctx)), err }, 'connection error');
+    else onUnexpected(err, ctx);
   });
-  app.use(requestLog(logger));
+  app.use(requestLog(logger, observeRequests(metrics)));
   app.use((ctx, next) => {
     // A connection that is kept alive would be cut under its next request.
     if (stopping()) ctx.set('Connection', 'close');
@@ -117,13 +141,36 @@ export function createApp(deps: AppDeps): Koa {
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);
-  for (const router of [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard]) {
+  const routers = [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard];
+  // Without a token it is for development: in production there is no such path then.
+  if (config.metricsToken !== undefined || !config.production) {
+    const write = (format: keyof typeof formats) => ({
+      type: formats[format],
+      write: async () => writeFamilies(await deps.readMetrics(), format),
+    });
+    const writers = [write('prometheus'), write('openMetrics')];
+    routers.push(metricsRoutes({ issuer, token: config.metricsToken, formats: writers }));
+  }
+  for (const router of routers) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }
   app.use(mount(issuerUrl.pathname, mounted));
   app.use(metadata.root);
   return app;
+}
+
+function observeRequests({ http, exchange }: Metrics): RequestObserver {
+  return {
+    started: http.started,
+    ended(ctx, route, status, seconds) {
+      http.ended(route, ctx.method, status, seconds);
+      const outcome = tokenOutcome(ctx, status);
+      if (!outcome) return;
+      if (outcome.issued) exchange.issued(outcome.grantType);
+      if (outcome.exchange) exchange.exchanged(outcome.outcome, outcome.serviceId, seconds);
+    },
+  };
 }
 
 /** One for the present keys; the next one is made when the keys have changed, and requests under way keep theirs. */

@@ -6,11 +6,13 @@ import { createFirstStart, type FirstStart } from './first-start.ts';
 import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
 import { createSealer, type Sealer } from './keys/sealing.ts';
 import { StartError } from './listener.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { createStores, type Stores } from './storage/stores.ts';
+import { keepUp, type Upkeep } from './upkeep.ts';
 
 export interface RunningServer {
   readonly port: number;
@@ -27,8 +29,6 @@ export interface StartDeps {
   readonly onLost: (error: Error) => void;
 }
 
-const sweepIntervalMs = 10 * 60 * 1000;
-
 /** What an instance has once, however many processes serve for it. */
 export interface Base extends Connections, Keys {
   readonly banner: string;
@@ -37,14 +37,14 @@ export interface Base extends Connections, Keys {
 /** The database, its schema, the first start, and what is swept: all but serving. */
 export async function openBase(
   config: Config,
-  { logger, clock = now, onLost }: StartDeps,
+  { logger, metrics, clock = now, onLost }: StartDeps & { readonly metrics: Metrics },
   sizes?: PoolSizes,
 ): Promise<Base> {
   let embedded: EmbeddedPostgres | undefined;
   let connections: Connections | undefined;
-  let sweep: NodeJS.Timeout | undefined;
+  let upkeep: Upkeep | undefined;
   const close = async () => {
-    clearInterval(sweep);
+    upkeep?.close();
     await connections?.close();
     await embedded?.stop();
   };
@@ -53,30 +53,22 @@ export async function openBase(
       const log = (message: string, details?: object) => logger.info({ ...details }, message);
       embedded = await startEmbedded({ dataDir: config.dataDir, onLost, log });
     }
-    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), logger, sizes);
+    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), {
+      logger,
+      metrics,
+      sizes,
+    });
     const { database, stores, connectionString } = connections;
     if (config.databaseUrl) await verifyUsable(database);
     await prepareSchema(config, database, connectionString);
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
 
-    const { artifacts, exchangeEvents, leakReports, rateLimits, retention, signingKeys } = stores;
-    sweep = setInterval(() => {
-      for (const { deleteExpired } of [
-        artifacts,
-        exchangeEvents,
-        leakReports,
-        rateLimits,
-        retention,
-        signingKeys,
-      ])
-        deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
-    }, sweepIntervalMs).unref();
-
     const firstStart = await createFirstStart({ config, database, stores, clock });
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
+    upkeep = keepUp({ stores, logger, metrics: metrics.upkeep, clock });
     return { ...connections, ...keys, banner: banner(config, firstStart), close };
   } catch (error) {
     await close();
@@ -93,11 +85,20 @@ export interface Connections {
 }
 
 /** Opens none by itself: the first query does. */
-export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
-  const database = createDatabase({ connectionString, ...sizes });
+export function connect(
+  connectionString: string,
+  {
+    logger,
+    metrics,
+    sizes,
+  }: { readonly logger: Logger; readonly metrics: Metrics; readonly sizes?: PoolSizes | undefined },
+): Connections {
+  const database = createDatabase({ connectionString, ...sizes, watch: metrics.database });
   const stores = createStores(database, (err, waiting, dropped) =>
     logger.error({ err, waiting, dropped }, 'exchanges could not be recorded'),
   );
+  metrics.database.watchPools(database.pools);
+  metrics.upkeep.watchRecorder(stores.usage.state);
   return {
     connectionString,
     database,

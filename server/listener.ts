@@ -10,6 +10,8 @@ export interface Listener {
   readonly port: number;
   /** Until this is called, requests are answered as by a server that comes up. */
   handle(listener: RequestListener): void;
+  /** How many are open. */
+  connections(): number;
   /** Takes no new connection, closes idle ones, and waits for the requests in flight. */
   drain(): Promise<void>;
 }
@@ -20,6 +22,13 @@ const drainLimitMs = 20_000;
 export async function openListener({ host, port, issuer }: Config): Promise<Listener> {
   let handle: RequestListener = comingUp(new URL(issuer).pathname.replace(/\/$/, ''));
   const server = createServer((request, response) => handle(request, response));
+  let connections = 0;
+  server.on('connection', (socket) => {
+    connections += 1;
+    socket.once('close', () => {
+      connections -= 1;
+    });
+  });
   // Slow clients are cut: RFC 9110 leaves it to the server.
   server.headersTimeout = 10_000;
   server.requestTimeout = 30_000;
@@ -35,6 +44,7 @@ export async function openListener({ host, port, issuer }: Config): Promise<List
     handle(listener) {
       handle = listener;
     },
+    connections: () => connections,
     drain() {
       return new Promise((resolve) => {
         const limit = setTimeout(() => server.closeAllConnections(), drainLimitMs);

@@ -5,7 +5,7 @@ import { OAuthError } from './oauth-error.ts';
 
 export interface FormEndpointDeps {
   readonly issuer: string;
-  readonly onUnexpected: (error: unknown) => void;
+  readonly onUnexpected: (error: unknown, ctx: Context) => void;
 }
 
 /** What every answer of an OAuth endpoint that takes a form has in common: no caching, JSON, RFC 6749's errors. */
@@ -23,7 +23,11 @@ export function formEndpoint(path: string, { issuer, onUnexpected }: FormEndpoin
     try {
       await next();
     } catch (error) {
-      writeError(ctx, toOAuthError(error, onUnexpected), issuer);
+      writeError(
+        ctx,
+        toOAuthError(error, (unexpected) => onUnexpected(unexpected, ctx)),
+        issuer,
+      );
     }
   };
 }

@@ -23,6 +23,8 @@ export interface SignInDeps {
   readonly users: Users;
   readonly auditEvents: AuditEvents;
   readonly limits: SignInLimits;
+  /** Told what became of each form. */
+  readonly onSignIn: (outcome: 'signed_in' | 'wrong_credentials' | 'limited') => void;
   readonly clock: () => Date;
 }
 
@@ -134,6 +136,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     };
     const wait = await limits.count(attempt);
     if (wait !== undefined) {
+      deps.onSignIn('limited');
       ctx.set('Retry-After', String(wait));
       const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
       return writeNotice(
@@ -149,6 +152,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     const right = await verifyPassword(form.password, found?.passwordHash);
     const user = right && found && maySignIn(found.user) ? found.user : undefined;
     await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user)]);
+    deps.onSignIn(user ? 'signed_in' : 'wrong_credentials');
     if (!user) return writeForm(ctx, interaction, form.email, true);
 
     await limits.takeBack(attempt);

@@ -9,9 +9,27 @@ export interface Database {
   readonly knex: Knex;
   /** For the exchange's look-up: its own connections, so that no slow list or bulk write stands before it. */
   readonly lookups: pg.Pool;
+  readonly watch: DatabaseWatch;
+  pools(): PoolState[];
   /** What keeps the database from serving, in words for an operator; empty where it serves. */
   faults(): Promise<string[]>;
   close(): Promise<void>;
+}
+
+/** Who is told of queries; it must return at once, and never throw. */
+export interface DatabaseWatch {
+  /** One look-up of so many tokens begins. */
+  lookedUp(keys: number): void;
+  failed(kind: DatabaseErrorClass): void;
+}
+
+export interface PoolState {
+  readonly name: string;
+  readonly size: number;
+  readonly inUse: number;
+  readonly idle: number;
+  /** Who waits for a connection. */
+  readonly waiting: number;
 }
 
 export interface PoolSizes {
@@ -23,6 +41,7 @@ export interface DatabaseOptions extends PoolSizes {
   readonly connectionString: string;
   /** Whether statements end after a time, as those of a request must; migrations may take as long as they need. */
   readonly limited?: boolean;
+  readonly watch?: DatabaseWatch;
 }
 
 /** Connections at most. Several workers share what one has, down to a few for each; see docs/operating.md. */
@@ -43,6 +62,7 @@ export function createDatabase({
   poolSize = poolSizes(1).poolSize,
   lookupPoolSize = poolSizes(1).lookupPoolSize,
   limited = true,
+  watch = { lookedUp() {}, failed() {} },
 }: DatabaseOptions): Database {
   const connection = {
     connectionString,
@@ -60,13 +80,37 @@ export function createDatabase({
     compileSqlOnError: false,
     pool: { min: 0, max: poolSize },
   });
-  queries.on('query-error', withoutStatement);
+  queries.on('query-error', (error: Error, query: { sql: string }) => {
+    withoutStatement(error, query);
+    watch.failed(classOf(error));
+  });
   const lookups = new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout });
   // An idle connection that breaks is replaced at its next use; without a listener it would end the process.
   lookups.on('error', () => {});
   return {
     knex: queries,
     lookups,
+    watch,
+    pools() {
+      const { pool } = queries.client as { pool: Pool | undefined };
+      const { max } = lookups.options;
+      return [
+        {
+          name: 'queries',
+          size: poolSize,
+          inUse: pool?.numUsed() ?? 0,
+          idle: pool?.numFree() ?? 0,
+          waiting: pool?.numPendingAcquires() ?? 0,
+        },
+        {
+          name: 'lookups',
+          size: max,
+          inUse: lookups.totalCount - lookups.idleCount,
+          idle: lookups.idleCount,
+          waiting: lookups.waitingCount,
+        },
+      ];
+    },
     async faults() {
       try {
         await lookups.query('SELECT 1');
@@ -79,6 +123,13 @@ export function createDatabase({
       await Promise.all([queries.destroy(), lookups.end()]);
     },
   };
+}
+
+/** What this file reads of Knex's own pool (tarn). */
+interface Pool {
+  numUsed(): number;
+  numFree(): number;
+  numPendingAcquires(): number;
 }
 
 export interface NamedStatement {
@@ -148,6 +199,18 @@ export function isDatabaseUnavailable(error: unknown): boolean {
     if (cause instanceof AggregateError && cause.errors.some(isDatabaseUnavailable)) return true;
   }
   return false;
+}
+
+export type DatabaseErrorClass = 'unavailable' | 'timeout' | 'conflict' | 'refused' | 'other';
+
+/** A few kinds of failures, by PostgreSQL's codes. */
+export function classOf(error: unknown): DatabaseErrorClass {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (code === '57014' || code === '55P03' || /timeout/i.test(String(message))) return 'timeout';
+  if (isDatabaseUnavailable(error)) return 'unavailable';
+  if (isRefusedData(error)) return 'refused';
+  // transaction_rollback: deadlocks and serialization failures.
+  return typeof code === 'string' && code.startsWith('40') ? 'conflict' : 'other';
 }
 
 /** The database of DATABASE_URL cannot be used; the message says why, never the URL, which holds a password. */

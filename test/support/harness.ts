@@ -17,7 +17,8 @@ import { createKeyRing, type KeyRing } from '../../server/keys/key-ring.ts';
 import { watchKeys } from '../../server/keys/key-watch.ts';
 import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
 import type { KeySet } from '../../server/keys/signing-keys.ts';
-import { createDatabase, type Database } from '../../server/storage/database.ts';
+import { createMetrics, type Metrics } from '../../server/metrics/metrics.ts';
+import { createDatabase, type Database, type DatabaseWatch } from '../../server/storage/database.ts';
 import type { Role } from '../../server/storage/memberships.ts';
 import { listenTo } from '../../server/storage/notifications.ts';
 import { signingKeysChannel } from '../../server/storage/signing-keys.ts';
@@ -29,7 +30,7 @@ export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const kek = Buffer.alloc(32, 7);
 
 /** A database of one's own, copied from the migrated template. */
-export async function createTestDatabase(): Promise<{
+export async function createTestDatabase(watch?: DatabaseWatch): Promise<{
   database: Database;
   url: string;
   drop: () => Promise<void>;
@@ -40,7 +41,7 @@ export async function createTestDatabase(): Promise<{
   await root.knex.raw(`CREATE DATABASE ${name} TEMPLATE template STRATEGY FILE_COPY`);
   await root.close();
   const url = withDatabase(rootUrl, name);
-  const database = createDatabase({ connectionString: url });
+  const database = createDatabase({ connectionString: url, ...(watch ? { watch } : {}) });
   return {
     database,
     url,
@@ -97,7 +98,8 @@ export async function createHarness({
   ownOrigin = false,
   keyTimes = {},
 }: HarnessOptions = {}): Promise<Harness> {
-  const { database, url: databaseUrl, drop } = await createTestDatabase();
+  const metrics = createMetrics();
+  const { database, url: databaseUrl, drop } = await createTestDatabase(metrics.database);
   const port = ownOrigin ? await findFreePort() : 0;
   const config = readConfig({
     DATABASE_URL: databaseUrl,
@@ -108,7 +110,7 @@ export async function createHarness({
   const lines: string[] = [];
   const clock = { now: new Date(), frozen: false };
   const times = { ...createKeyTimes(90), ...keyTimes };
-  const instance = await startInstance({ config, database, lines, times, port });
+  const instance = await startInstance({ config, database, metrics, lines, times, port });
   return {
     ...instance,
     issuer: config.issuer,
@@ -118,8 +120,9 @@ export async function createHarness({
     clock,
     build: createBuilders(instance.stores, database, instance.keySet, config),
     async another() {
-      const second = createDatabase({ connectionString: databaseUrl });
-      const other = await startInstance({ config, database: second, lines, times, port: 0 });
+      const own = createMetrics();
+      const second = createDatabase({ connectionString: databaseUrl, watch: own.database });
+      const other = await startInstance({ config, database: second, metrics: own, lines, times, port: 0 });
       return {
         url: other.url,
         async close() {
@@ -138,12 +141,14 @@ export async function createHarness({
 async function startInstance({
   config,
   database,
+  metrics,
   lines,
   times,
   port,
 }: {
   config: Config;
   database: Database;
+  metrics: Metrics;
   lines: string[];
   times: KeyTimes;
   port: number;
@@ -171,6 +176,8 @@ async function startInstance({
     sealer,
     keyRing,
     dashboard,
+    metrics,
+    readMetrics: async () => metrics.read(),
     logger,
     clock,
     stopping,
@@ -190,6 +197,7 @@ async function startInstance({
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
       await stores.usage.close();
+      metrics.close();
     },
   };
 }

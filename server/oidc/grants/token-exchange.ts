@@ -47,7 +47,11 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const now = deps.clock();
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
-      if (!decision.granted) throw refusals[decision.refusal]();
+      if (subject) ctx.state.serviceId = subject.serviceId;
+      if (!decision.granted) {
+        ctx.state.refusal = decision.refusal;
+        throw refusals[decision.refusal]();
+      }
       if (!subject) throw invalidSubjectToken();
       ctx.body = await issue(ctx, subject, decision, now, deps);
       record(ctx, subject, now, deps.usage);
