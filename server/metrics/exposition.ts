@@ -10,11 +10,9 @@ export type Format = keyof typeof formats;
 export function writeFamilies(families: readonly Family[], format: Format): string {
   const lines: string[] = [];
   for (const { name, help, type, bounds = [], samples } of families) {
-    const entries = Object.entries(samples);
-    if (entries.length === 0) continue;
     const family = format === 'openMetrics' && type === 'counter' ? name.replace(/_total$/, '') : name;
     lines.push(`# HELP ${family} ${help}`, `# TYPE ${family} ${type}`);
-    for (const [labels, value] of entries) {
+    for (const [labels, value] of Object.entries(samples)) {
       if (typeof value === 'number') lines.push(line(name, labels, value));
       else writeDistribution(lines, name, labels, bounds, value);
     }

@@ -68,15 +68,15 @@ function countDescriptors(): number {
 function watchEventLoop(registry: Registry): () => void {
   const delay = monitorEventLoopDelay({ resolution: lookEveryMs });
   delay.enable();
-  const quantiles = registry.gauge(
+  const statistics = registry.gauge(
     {
       name: 'platform_tokens_event_loop_delay_seconds',
       help: 'Delay of the event loop over the last half minute, of the process where it is longest, in seconds.',
-      labels: ['quantile'],
+      labels: ['statistic'],
     },
     'max',
   );
-  const [median, p99, max] = [quantiles('0.5'), quantiles('0.99'), quantiles('1')];
+  const [median, p99, max] = [statistics('median'), statistics('p99'), statistics('max')];
   const busy = registry.counter({
     name: 'platform_tokens_event_loop_active_seconds_total',
     help: 'Time that event loops have worked, in seconds.',
