@@ -28,11 +28,13 @@ import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
 import { revocation } from './oidc/revocation.ts';
 import { createSignInLimits, noLimits } from './oidc/sign-in-limits.ts';
+import { signJwt } from './oidc/sign-jwt.ts';
 import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
 import { tokenOutcome } from './oidc/token-outcome.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
+import type { Tracing } from './tracing/index.ts';
 
 export interface AppDeps {
   readonly config: Pick<
@@ -54,6 +56,8 @@ export interface AppDeps {
   readonly metrics: Metrics;
   /** What all processes of this instance have counted. */
   readonly readMetrics: () => Promise<readonly Family[]>;
+  /** Absent: requests are not traced. */
+  readonly tracing?: Tracing | undefined;
   readonly logger: Logger;
   readonly clock: () => Date;
   readonly stopping: () => boolean;
@@ -61,7 +65,9 @@ export interface AppDeps {
 
 /** All wiring, and the order in which a request meets it. */
 export function createApp(deps: AppDeps): Koa {
-  const { config, stores, database, sealer, keyRing, metrics, logger, clock, stopping } = deps;
+  const { config, database, sealer, keyRing, metrics, tracing, logger, clock, stopping } = deps;
+  const stores = tracing ? traceStores(tracing, deps) : deps.stores;
+  const sign = tracing?.traced('sign access token', signJwt);
   const { issuer, subjectTokenTypes, tokenPrefix } = config;
   const issuerUrl = new URL(issuer);
   const tls = issuerUrl.protocol === 'https:';
@@ -71,7 +77,7 @@ export function createApp(deps: AppDeps): Koa {
 
   const { keySet } = keyRing;
   const provider = perKeySet(keySet, (present) =>
-    createProvider({ ...stores, issuer, keySet: present, sealer, subjectTokenTypes, clock }),
+    createProvider({ ...stores, issuer, keySet: present, sealer, subjectTokenTypes, sign, clock }),
   );
   const metadata = metadataRoutes({ issuer, keySet });
   const faults = async () => {
@@ -89,6 +95,7 @@ export function createApp(deps: AppDeps): Koa {
   const githubKeys = createGitHubKeys({
     url: config.githubSecretScanningKeysUrl,
     clock,
+    fetch: tracing?.fetch,
     onError: (err) => logger.warn({ err }, "GitHub's keys could not be fetched"),
   });
   const leaks = leakRoutes({ ...stores, keys: githubKeys, transaction, clock });
@@ -114,6 +121,7 @@ export function createApp(deps: AppDeps): Koa {
     else onUnexpected(err, ctx);
   });
   app.use(requestLog(logger, observeRequests(metrics)));
+  if (tracing) app.use(tracing.requests);
   app.use((ctx, next) => {
     // A connection that is kept alive would be cut under its next request.
     if (stopping()) ctx.set('Connection', 'close');
@@ -158,6 +166,10 @@ export function createApp(deps: AppDeps): Koa {
   app.use(mount(issuerUrl.pathname, mounted));
   app.use(metadata.root);
   return app;
+}
+
+function traceStores(tracing: Tracing, { stores, database }: AppDeps): Stores {
+  return { ...stores, platformTokens: tracing.queries(database).lookups(stores.platformTokens) };
 }
 
 function observeRequests({ http, exchange }: Metrics): RequestObserver {

@@ -20,6 +20,7 @@ import type { Family } from './metrics/registry.ts';
 import { systemEvent } from './storage/audit-events.ts';
 import { listenTo } from './storage/notifications.ts';
 import { signingKeysChannel } from './storage/signing-keys.ts';
+import type { Tracing } from './tracing/index.ts';
 
 /** All in one process. */
 export async function startServer(config: Config, deps: StartDeps): Promise<RunningServer> {
@@ -37,7 +38,16 @@ export async function startServer(config: Config, deps: StartDeps): Promise<Runn
   try {
     base = await openBase(config, { ...deps, metrics });
     const readMetrics = async () => metrics.read();
-    const service = openService(config, { ...deps, ...base, metrics, readMetrics, dashboard, listener });
+    const tracing = await loadTracing(config, deps.logger);
+    const service = openService(config, {
+      ...deps,
+      ...base,
+      metrics,
+      readMetrics,
+      tracing,
+      dashboard,
+      listener,
+    });
     return {
       port: listener.port,
       banner: base.banner,
@@ -58,6 +68,7 @@ export interface ServiceDeps extends Connections, Keys {
   readonly listener: Listener;
   readonly metrics: Metrics;
   readonly readMetrics: () => Promise<readonly Family[]>;
+  readonly tracing?: Tracing | undefined;
   readonly logger: Logger;
   readonly clock?: () => Date;
 }
@@ -96,9 +107,17 @@ export function openService(
       await setTimeout(policy.drainDelayMs);
       await listener.drain();
       await keyWatch.close();
+      await deps.tracing?.close();
       stopWatching();
     },
   };
+}
+
+/** Only where an endpoint is configured: what is not loaded costs nothing. */
+export async function loadTracing({ tracing }: Config, logger: Logger): Promise<Tracing | undefined> {
+  if (!tracing) return undefined;
+  const { openTracing } = await import('./tracing/index.ts');
+  return openTracing(tracing, logger);
 }
 
 /** What is looked at when the metrics are read, and whether the database answers. @returns what stops it */

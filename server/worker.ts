@@ -6,7 +6,7 @@ import { joinGathering } from './gathering.ts';
 import { createLogger, standardOutput } from './http/logger.ts';
 import { openListener } from './listener.ts';
 import { createMetrics } from './metrics/metrics.ts';
-import { openService, readDashboard } from './start.ts';
+import { loadTracing, openService, readDashboard } from './start.ts';
 import { poolSizes } from './storage/database.ts';
 import type { Order, Report } from './worker-messages.ts';
 
@@ -58,11 +58,13 @@ export async function runWorker(config: Config): Promise<void> {
     const connections = connect(await served, { logger, metrics, sizes: poolSizes(config.workers) });
     const keys = await openKeys(config, connections.stores);
     const listener = early ?? (await openListener(config));
+    const tracing = await loadTracing(config, logger);
     const service = openService(config, {
       ...connections,
       ...keys,
       metrics,
       readMetrics,
+      tracing,
       dashboard,
       logger,
       listener,

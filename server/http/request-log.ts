@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Context, Middleware } from 'koa';
 import type { Logger } from 'pino';
 import { clientAddress } from './client-address.ts';
+import { readTraceParent } from './trace-context.ts';
 
 declare module 'koa' {
   interface DefaultState {
@@ -45,6 +46,8 @@ export function requestLog(logger: Logger, observer?: RequestObserver): Middlewa
     const foreign = ctx.get('X-Request-Id');
     const requestId = foreignRequestId.test(foreign) ? foreign : randomUUID();
     ctx.state.requestId = requestId;
+    const caller = readTraceParent(ctx.headers.traceparent);
+    if (caller) ctx.state.traceId = caller.traceId;
     ctx.res.setHeader('X-Request-Id', requestId);
     const ip = clientAddress(ctx);
     ctx.res.on('close', () => {

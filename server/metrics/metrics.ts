@@ -1,4 +1,4 @@
-import { createRequire } from 'node:module';
+import { packageVersion } from '../version.ts';
 import { createDatabaseMetrics } from './database.ts';
 import { createExchangeMetrics } from './exchange.ts';
 import { createHttpMetrics } from './http.ts';
@@ -13,11 +13,10 @@ export type Metrics = ReturnType<typeof createMetrics>;
 /** What a process counts, for `GET /metrics`. Labels are few and known: never an id, an address or a caller's words. */
 export function createMetrics() {
   const registry = createRegistry();
-  const { version } = createRequire(import.meta.url)('../../package.json') as { version: string };
   registry.gauge(
     { name: 'platform_tokens_build_info', help: 'Always 1.', labels: ['version', 'node'] },
     'max',
-  )(version, process.versions.node).value = 1;
+  )(packageVersion(), process.versions.node).value = 1;
   const limited = registry.counter({
     name: 'platform_tokens_limited_total',
     help: 'Requests that were refused by a limit.',

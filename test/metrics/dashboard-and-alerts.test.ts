@@ -3,8 +3,8 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
-import { exchange } from '../support/harness.ts';
-import { createProcesses, type Processes, printed } from '../support/processes.ts';
+import { createHarness, exchange, type Harness, kek } from '../support/harness.ts';
+import { createProcesses, type Processes } from '../support/processes.ts';
 
 /** docs/operating/: what it names is there, and Prometheus' own tool accepts the rules. */
 
@@ -24,6 +24,7 @@ const read = (file: string) => readFile(new URL(`../../docs/operating/${file}`, 
 const directory = new URL('../../docs/operating/', import.meta.url).pathname;
 const hasPromtool = spawnSync('promtool', ['--version']).status === 0;
 
+let harness: Harness;
 let processes: Processes;
 let exposed: { text: string; openMetrics: string };
 let rules: string;
@@ -34,8 +35,12 @@ beforeAll(async () => {
   rules = await read('alerts.yml');
   rulesTest = await read('alerts.test.yml');
   dashboard = JSON.parse(await read('grafana-dashboard.json'));
-  const server = await processes.start();
-  const token = printed(server.output(), /subject_token=(\S+)/);
+  harness = await createHarness();
+  const { token } = await harness.build.platformToken();
+  const server = await processes.start({
+    DATABASE_URL: harness.databaseUrl,
+    KEY_ENCRYPTION_KEY: kek.toString('base64url'),
+  });
   expect((await exchange(server.url, token)).status).toBe(200);
   await fetch(`${server.url}/oauth/status-lists/0`);
   const metrics = async (accept: string) =>
@@ -54,7 +59,10 @@ beforeAll(async () => {
     openMetrics: await metrics('application/openmetrics-text;version=1.0.0'),
   };
 });
-afterAll(() => processes.close());
+afterAll(async () => {
+  await processes.close();
+  await harness.close();
+});
 
 const expressions = () => dashboard.panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
 const namesIn = (text: string) =>

@@ -1,14 +1,21 @@
 import { Agent, request } from 'node:http';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { createGathering } from '../../server/gathering.ts';
 import type { Family } from '../../server/metrics/registry.ts';
-import { exchangeGrant } from '../support/harness.ts';
+import { createHarness, exchangeGrant, type Harness, kek } from '../support/harness.ts';
 import { countOf, parseMetrics, type Samples, samplesOf } from '../support/metrics.ts';
-import { createProcesses, type Processes, printed, type Started } from '../support/processes.ts';
+import { createProcesses, type Processes, type Started } from '../support/processes.ts';
 
 /** `WORKERS=2`: whichever of them answers, the numbers are those of all. */
 
+let harness: Harness;
+let token: string;
 let processes: Processes;
+beforeAll(async () => {
+  harness = await createHarness();
+  ({ token } = await harness.build.platformToken());
+});
+afterAll(() => harness.close());
 beforeEach(async () => {
   processes = await createProcesses();
 });
@@ -39,8 +46,11 @@ const granted = (samples: Samples) =>
     .reduce((sum, [, value]) => sum + value, 0);
 
 async function startTwo() {
-  const server = await processes.start({ WORKERS: '2' });
-  const token = printed(server.output(), /subject_token=(\S+)/);
+  const server = await processes.start({
+    WORKERS: '2',
+    DATABASE_URL: harness.databaseUrl,
+    KEY_ENCRYPTION_KEY: kek.toString('base64url'),
+  });
   await expect.poll(() => workerPids(server, 'worker serves').length).toBe(2);
   const form = new URLSearchParams({ grant_type: exchangeGrant, subject_token: token }).toString();
   return {

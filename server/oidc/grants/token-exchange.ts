@@ -17,6 +17,8 @@ export interface TokenExchangeDeps {
   readonly usage: UsageRecorder;
   readonly subjectTokenTypes: readonly string[];
   readonly keySet: KeySet;
+  /** In place of `signJwt`, with somebody looking on. */
+  readonly sign?: typeof signJwt | undefined;
   readonly clock: () => Date;
 }
 
@@ -98,7 +100,7 @@ async function issue(
   subject: ExchangeSubject,
   decision: { readonly scope: string; readonly audience: string; readonly expiresIn: number },
   now: Date,
-  { keySet, issuer }: TokenExchangeDeps,
+  { keySet, issuer, sign = signJwt }: TokenExchangeDeps,
 ) {
   const { client } = ctx.oidc;
   if (!client) throw new Error('the token endpoint ran without a client');
@@ -121,7 +123,7 @@ async function issue(
   };
   // RFC 8693 §2.2.1
   return {
-    access_token: await signJwt(keySet, 'at+jwt', claims),
+    access_token: await sign(keySet, 'at+jwt', claims),
     issued_token_type: accessTokenType,
     token_type: 'Bearer',
     expires_in: expiresIn,
