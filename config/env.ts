@@ -5,6 +5,21 @@ import { type Limit, type LimitName, type Limits, policy } from './policy.ts';
 export const signingAlgs = ['ES256', 'RS256', 'PS256', 'EdDSA'] as const;
 export type SigningAlg = (typeof signingAlgs)[number];
 
+export interface TracingConfig {
+  /** Where traces go, by OTLP over HTTP. May hold credentials: never in a log. */
+  readonly endpoint: string;
+  readonly sampler: { readonly name: (typeof samplers)[number]; readonly ratio: number };
+}
+
+const samplers = [
+  'parentbased_always_on',
+  'parentbased_always_off',
+  'parentbased_traceidratio',
+  'always_on',
+  'always_off',
+  'traceidratio',
+] as const;
+
 export interface Config {
   readonly production: boolean;
   readonly host: string;
@@ -28,6 +43,8 @@ export interface Config {
   readonly metricsToken: string | undefined;
   readonly rateLimits: boolean;
   readonly limits: Limits;
+  /** Absent: no traces, and nothing of OpenTelemetry is loaded. */
+  readonly tracing: TracingConfig | undefined;
   /** Where the public keys are by which GitHub's leak reports are verified. */
   readonly githubSecretScanningKeysUrl: string;
   readonly logLevel: string;
@@ -91,9 +108,10 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     tokenPrefix: readTokenPrefix(get('TOKEN_PREFIX'), fault),
     subjectTokenTypes: readSubjectTokenTypes(get('SUBJECT_TOKEN_TYPES'), fault),
     trustProxy: boolean('TRUST_PROXY'),
-    metricsToken: get('METRICS_TOKEN'),
+    metricsToken: readMetricsToken(get('METRICS_TOKEN'), fault),
     rateLimits,
     limits: readLimits(get('RATE_LIMIT_OVERRIDES'), fault),
+    tracing: readTracing(get, fault),
     githubSecretScanningKeysUrl: readKeysUrl(get('GITHUB_SECRET_SCANNING_KEYS_URL'), fault),
     logLevel: oneOf('LOG_LEVEL', logLevels, 'info'),
     workers: readWorkers(get('WORKERS'), fault),
@@ -250,6 +268,36 @@ function readLimits(value: string | undefined, fault: Fault): Limits {
     else overrides.set(name, Object.freeze({ points: Number(points), window: Number(window) }));
   }
   return Object.freeze({ ...policy.limits, ...Object.fromEntries(overrides) } as Record<LimitName, Limit>);
+}
+
+/** RFC 6750 §2.1: what can stand behind `Bearer`. */
+function readMetricsToken(value: string | undefined, fault: Fault): string | undefined {
+  if (value !== undefined && !/^[A-Za-z0-9._~+/-]+=*$/.test(value))
+    fault('METRICS_TOKEN', 'must be letters, digits and ._~+/- (RFC 6750)');
+  return value;
+}
+
+/** The variables of OpenTelemetry that say whether, where and which; the SDK reads the others itself. */
+function readTracing(get: (name: string) => string | undefined, fault: Fault): TracingConfig | undefined {
+  if (get('OTEL_SDK_DISABLED')?.toLowerCase() === 'true' || get('OTEL_TRACES_EXPORTER') === 'none')
+    return undefined;
+  const own = 'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT';
+  const name = get(own) ? own : 'OTEL_EXPORTER_OTLP_ENDPOINT';
+  const value = get(name);
+  if (value === undefined) return undefined;
+  if (!URL.canParse(value) || !/^https?:$/.test(new URL(value).protocol)) {
+    fault(name, 'must be an http or https URL');
+    return undefined;
+  }
+  for (const variable of ['OTEL_EXPORTER_OTLP_PROTOCOL', 'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL']) {
+    if ((get(variable) ?? 'http/protobuf') !== 'http/protobuf') fault(variable, 'must be http/protobuf');
+  }
+  const sampler = samplers.find((one) => one === (get('OTEL_TRACES_SAMPLER') ?? samplers[0]));
+  if (!sampler) fault('OTEL_TRACES_SAMPLER', `must be one of ${samplers.join(', ')}`);
+  const ratio = Number(get('OTEL_TRACES_SAMPLER_ARG') ?? 1);
+  if (!(ratio >= 0 && ratio <= 1)) fault('OTEL_TRACES_SAMPLER_ARG', 'must be a number from 0 to 1');
+  const endpoint = name === own ? value : `${value.replace(/\/+$/, '')}/v1/traces`;
+  return { endpoint, sampler: { name: sampler ?? samplers[0], ratio } };
 }
 
 function readSubjectTokenTypes(value: string | undefined, fault: Fault): string[] {

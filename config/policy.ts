@@ -76,6 +76,20 @@ export const policy = Object.freeze({
   clockMeasureMs: 1_000,
   /** `Retry-After` of a 503. */
   retryAfter: 2,
+  /** How often a process asks whether the database answers, for its metrics. */
+  databaseProbeIntervalMs: 10_000,
+  /** How often the platform tokens of each status are counted, for the metrics. */
+  tokenCountIntervalMs: 5 * 60 * 1000,
+  /** What is past its time is deleted this often. */
+  sweepIntervalMs: 10 * 60 * 1000,
+  /** Spans that wait for the collector, for how long one export may take, and how long a stop waits for the last. */
+  traceQueueSize: 2_048,
+  traceExportTimeoutMs: 10_000,
+  traceFlushLimitMs: 2_000,
+  /** That traces are lost is said no more often than this. */
+  traceComplaintIntervalMs: 60_000,
+  /** How long a worker may take to tell what it has counted. */
+  workerReportTimeoutMs: 1_000,
   /** Between being told to stop and taking no new connection. */
   drainDelayMs: 1_000,
   /**

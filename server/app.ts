@@ -1,4 +1,4 @@
-import Koa, { type Middleware } from 'koa';
+import Koa, { type Context, type Middleware } from 'koa';
 import compose from 'koa-compose';
 import mount from 'koa-mount';
 import type { Logger } from 'pino';
@@ -9,7 +9,8 @@ import { refuseRepeatedAuthorization } from './http/authorization.ts';
 import { type Dashboard, dashboardRoutes } from './http/dashboard.ts';
 import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
-import { requestLog } from './http/request-log.ts';
+import { metricsRoutes } from './http/metrics.ts';
+import { type RequestObserver, requestLog, requestMarks } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
 import type { KeyRing } from './keys/key-ring.ts';
@@ -18,6 +19,9 @@ import type { KeySet } from './keys/signing-keys.ts';
 import { leakRoutes } from './leaks/github.ts';
 import { createGitHubKeys } from './leaks/github-keys.ts';
 import { createLimits } from './limits.ts';
+import { formats, writeFamilies } from './metrics/exposition.ts';
+import type { Metrics } from './metrics/metrics.ts';
+import type { Family } from './metrics/registry.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
@@ -25,18 +29,23 @@ import { introspection } from './oidc/introspection.ts';
 import { metadataRoutes } from './oidc/metadata.ts';
 import { createProvider, providerMiddleware } from './oidc/provider.ts';
 import { revocation } from './oidc/revocation.ts';
+import { signJwt } from './oidc/sign-jwt.ts';
 import { statusListRoutes } from './oidc/status-lists.ts';
 import { tokenEndpoint } from './oidc/token-endpoint.ts';
+import { tokenOutcome } from './oidc/token-outcome.ts';
 import type { Database } from './storage/database.ts';
 import type { Stores } from './storage/stores.ts';
+import type { Tracing } from './tracing/index.ts';
 
 export interface AppDeps {
   readonly config: Pick<
     Config,
+    | 'production'
     | 'issuer'
     | 'subjectTokenTypes'
     | 'tokenPrefix'
     | 'trustProxy'
+    | 'metricsToken'
     | 'rateLimits'
     | 'limits'
     | 'githubSecretScanningKeysUrl'
@@ -46,6 +55,11 @@ export interface AppDeps {
   readonly sealer: Sealer;
   readonly keyRing: KeyRing;
   readonly dashboard: Dashboard;
+  readonly metrics: Metrics;
+  /** What all processes of this instance have counted. */
+  readonly readMetrics: () => Promise<readonly Family[]>;
+  /** Absent: requests are not traced. */
+  readonly tracing?: Tracing | undefined;
   readonly logger: Logger;
   readonly clock: () => Date;
   readonly stopping: () => boolean;
@@ -57,11 +71,14 @@ export interface AppDeps {
 
 /** All wiring, and the order in which a request meets it. */
 export function createApp(deps: AppDeps): Koa {
-  const { config, stores, database, sealer, keyRing, logger, clock, stopping } = deps;
+  const { config, database, sealer, keyRing, metrics, tracing, logger, clock, stopping } = deps;
+  const stores = tracing ? traceStores(tracing, deps) : deps.stores;
+  const sign = tracing?.traced('sign access token', signJwt);
   const { issuer, subjectTokenTypes, tokenPrefix } = config;
   const issuerUrl = new URL(issuer);
   const tls = issuerUrl.protocol === 'https:';
-  const onUnexpected = (error: unknown) => logger.error({ err: error }, 'unexpected error');
+  const onUnexpected = (error: unknown, ctx?: Context) =>
+    logger.error({ ...(ctx && requestMarks(ctx)), err: error }, 'unexpected error');
   const transaction = database.transact;
 
   const limits = createLimits({
@@ -70,22 +87,38 @@ export function createApp(deps: AppDeps): Koa {
     secret: String(sealer.cookieKeys[0]),
     logger,
     now: deps.now ?? (() => performance.now()),
-    onLimited: deps.onLimited ?? (() => {}),
+    onLimited: deps.onLimited ?? metrics.onLimited,
   });
   const { keySet } = keyRing;
   const provider = perKeySet(keySet, (present) =>
-    createProvider({ ...stores, ...limits, issuer, keySet: present, sealer, subjectTokenTypes, clock }),
+    createProvider({
+      ...stores,
+      ...limits,
+      issuer,
+      keySet: present,
+      sealer,
+      subjectTokenTypes,
+      sign,
+      clock,
+    }),
   );
   const metadata = metadataRoutes({ issuer, keySet });
   const faults = async () => {
     const reasons = await database.faults();
     return reasons.length > 0 ? reasons : keyRing.faults();
   };
-  const statusLists = statusListRoutes({ ...stores, issuer, keySet, clock });
+  const statusLists = statusListRoutes({
+    ...stores,
+    issuer,
+    keySet,
+    watch: metrics.upkeep.statusLists,
+    clock,
+  });
   const health = healthRoutes({ stopping, faults });
   const githubKeys = createGitHubKeys({
     url: config.githubSecretScanningKeysUrl,
     clock,
+    fetch: tracing?.fetch,
     onError: (err) => logger.warn({ err }, "GitHub's keys could not be fetched"),
   });
   const leaks = leakRoutes({ ...stores, keys: githubKeys, transaction, clock });
@@ -99,17 +132,26 @@ export function createApp(deps: AppDeps): Koa {
     keySet,
     keyRing,
   });
-  const signIn = signInRoutes({ ...stores, ...limits, issuer, provider, limits: config.limits, clock });
+  const signIn = signInRoutes({
+    ...stores,
+    ...limits,
+    issuer,
+    provider,
+    limits: config.limits,
+    onSignIn: metrics.onSignIn,
+    clock,
+  });
 
   const app = createKoa(issuerUrl, config.trustProxy);
   // The provider signs its cookies with the keys of the application that it runs in.
   app.keys = [...sealer.cookieKeys];
-  app.on('error', (err) => {
+  app.on('error', (err, ctx?: Context) => {
     // What a request throws is answered by the error mapper; this way comes what happened to a connection.
-    if (isConnectionError(err)) logger.info({ err }, 'connection error');
-    else onUnexpected(err);
+    if (isConnectionError(err)) logger.info({ ...(ctx && requestMarks(ctx)), err }, 'connection error');
+    else onUnexpected(err, ctx);
   });
-  app.use(requestLog(logger));
+  app.use(requestLog(logger, observeRequests(metrics)));
+  if (tracing) app.use(tracing.requests);
   app.use((ctx, next) => {
     // A connection that is kept alive would be cut under its next request.
     if (stopping()) ctx.set('Connection', 'close');
@@ -142,13 +184,40 @@ export function createApp(deps: AppDeps): Koa {
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);
-  for (const router of [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard]) {
+  const routers = [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard];
+  // Without a token it is for development: in production there is no such path then.
+  if (config.metricsToken !== undefined || !config.production) {
+    const write = (format: keyof typeof formats) => ({
+      type: formats[format],
+      write: async () => writeFamilies(await deps.readMetrics(), format),
+    });
+    const writers = [write('prometheus'), write('openMetrics')];
+    routers.push(metricsRoutes({ issuer, token: config.metricsToken, formats: writers }));
+  }
+  for (const router of routers) {
     mounted.use(router.routes());
     mounted.use(router.allowedMethods());
   }
   app.use(mount(issuerUrl.pathname, mounted));
   app.use(metadata.root);
   return app;
+}
+
+function traceStores(tracing: Tracing, { stores, database }: AppDeps): Stores {
+  return { ...stores, platformTokens: tracing.queries(database).lookups(stores.platformTokens) };
+}
+
+function observeRequests({ http, exchange }: Metrics): RequestObserver {
+  return {
+    started: http.started,
+    ended(ctx, route, status, seconds) {
+      http.ended(route, ctx.method, status, seconds);
+      const outcome = tokenOutcome(ctx, status);
+      if (!outcome) return;
+      if (outcome.issued) exchange.issued(outcome.grantType);
+      if (outcome.exchange) exchange.exchanged(outcome.outcome, outcome.serviceId, seconds);
+    },
+  };
 }
 
 /** One for the present keys; the next one is made when the keys have changed, and requests under way keep theirs. */

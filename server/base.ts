@@ -8,12 +8,14 @@ import { createFirstStart, type FirstStart } from './first-start.ts';
 import { createKeyRing, type KeyRing } from './keys/key-ring.ts';
 import { createSealer, type Sealer } from './keys/sealing.ts';
 import { StartError } from './listener.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import { readOrCreateKeyEncryptionKey } from './secrets.ts';
 import { createDatabase, type Database, type PoolSizes, verifyUsable } from './storage/database.ts';
 import { createDatabaseClock, type DatabaseClock } from './storage/database-clock.ts';
 import { type EmbeddedPostgres, startEmbedded } from './storage/embedded.ts';
 import { migrate, pendingMigrations } from './storage/migrations.ts';
 import { createStores, type Stores } from './storage/stores.ts';
+import { keepUp, type Upkeep } from './upkeep.ts';
 
 export interface RunningServer {
   readonly port: number;
@@ -30,8 +32,6 @@ export interface StartDeps {
   readonly onLost: (error: Error) => void;
 }
 
-const sweepIntervalMs = 10 * 60 * 1000;
-
 /** What an instance has once, however many processes serve for it. */
 export interface Base extends Connections, Keys {
   readonly banner: string;
@@ -40,15 +40,15 @@ export interface Base extends Connections, Keys {
 /** The database, its schema, the first start, and what is swept: all but serving. */
 export async function openBase(
   config: Config,
-  { logger, clock: given, onLost }: StartDeps,
+  { logger, metrics, clock: given, onLost }: StartDeps & { readonly metrics: Metrics },
   sizes?: PoolSizes,
 ): Promise<Base> {
   let embedded: EmbeddedPostgres | undefined;
   let connections: Connections | undefined;
-  let sweep: NodeJS.Timeout | undefined;
+  let upkeep: Upkeep | undefined;
   let sealer: AuditSealer | undefined;
   const close = async () => {
-    clearInterval(sweep);
+    upkeep?.close();
     await sealer?.close();
     await connections?.close();
     await embedded?.stop();
@@ -58,7 +58,11 @@ export async function openBase(
       const log = (message: string, details?: object) => logger.info({ ...details }, message);
       embedded = await startEmbedded({ dataDir: config.dataDir, onLost, log });
     }
-    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), logger, sizes);
+    connections = connect(config.databaseUrl ?? String(embedded?.connectionString), {
+      logger,
+      metrics,
+      sizes,
+    });
     const { database, stores, connectionString } = connections;
     if (config.databaseUrl) await verifyUsable(database);
     await connections.databaseClock.measure();
@@ -67,24 +71,12 @@ export async function openBase(
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
 
-    const { artifacts, auditTrail, leakReports, rateLimits, retention, signingKeys } = stores;
-    sealer = await startAuditSealer({ auditTrail, logger });
-    sweep = setInterval(() => {
-      for (const { deleteExpired } of [
-        artifacts,
-        auditTrail,
-        leakReports,
-        rateLimits,
-        retention,
-        signingKeys,
-      ])
-        deleteExpired(clock()).catch((err) => logger.error({ err }, 'sweep failed'));
-    }, sweepIntervalMs).unref();
-
     const firstStart = await createFirstStart({ config, database, stores, clock });
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
+    sealer = await startAuditSealer({ auditTrail: stores.auditTrail, logger });
+    upkeep = keepUp({ stores, logger, metrics: metrics.upkeep, clock });
     return { ...connections, ...keys, banner: banner(config, firstStart), close };
   } catch (error) {
     await close();
@@ -103,15 +95,25 @@ export interface Connections {
 }
 
 /** Opens none by itself: the first query does. */
-export function connect(connectionString: string, logger: Logger, sizes?: PoolSizes): Connections {
+export function connect(
+  connectionString: string,
+  {
+    logger,
+    metrics,
+    sizes,
+  }: { readonly logger: Logger; readonly metrics: Metrics; readonly sizes?: PoolSizes | undefined },
+): Connections {
   const database = createDatabase({
     connectionString,
     ...sizes,
+    watch: metrics.database,
     onError: (err) => logger.error({ err }, 'a transaction was left open'),
   });
   const stores = createStores(database, (err, waiting, dropped) =>
     logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
   );
+  metrics.database.watchPools(database.pools);
+  metrics.upkeep.watchRecorder(stores.usage.state);
   const databaseClock = createDatabaseClock(database, (offsetMs) => {
     if (Math.abs(offsetMs) > policy.clockSkew * 1000)
       logger.warn({ offset_ms: offsetMs }, "this machine's clock is not the database's, which is gone by");

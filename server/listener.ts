@@ -14,6 +14,8 @@ export interface Listener {
   readonly port: number;
   /** Until this is called, requests are answered as by a server that comes up. */
   handle(listener: RequestListener): void;
+  /** How many are open. */
+  connections(): number;
   /** Takes no new connection, waits for the requests in flight, and after a moment ends what is idle. */
   drain(): Promise<void>;
 }
@@ -56,6 +58,13 @@ export async function openListener(
   server.maxConnections = limits.maximum;
   // Node.js ignores headers from the 2,000th on, a credential among them. They are bounded by their bytes (16 KiB).
   server.maxHeadersCount = 0;
+  let connections = 0;
+  server.on('connection', (socket) => {
+    connections += 1;
+    socket.once('close', () => {
+      connections -= 1;
+    });
+  });
   await new Promise<void>((resolve, reject) => {
     server.once('error', (cause: NodeJS.ErrnoException) => {
       const reason = cause.code === 'EADDRINUSE' ? 'the port is taken' : cause.message;
@@ -68,6 +77,7 @@ export async function openListener(
     handle(listener) {
       handle = listener;
     },
+    connections: () => connections,
     drain() {
       return new Promise((resolve) => {
         const endIdle = () => server.closeIdleConnections();

@@ -16,22 +16,39 @@ import { type Dashboard, loadDashboard } from './http/dashboard.ts';
 import { watchOverload } from './http/overload.ts';
 import { watchKeys } from './keys/key-watch.ts';
 import { type Listener, openListener, StartError } from './listener.ts';
+import { createMetrics, type Metrics } from './metrics/metrics.ts';
+import type { Family } from './metrics/registry.ts';
 import { systemEvent } from './storage/audit-events.ts';
 import { listenTo } from './storage/notifications.ts';
 import { signingKeysChannel } from './storage/signing-keys.ts';
+import type { Tracing } from './tracing/index.ts';
 
 /** All in one process. */
 export async function startServer(config: Config, deps: StartDeps): Promise<RunningServer> {
   const dashboard = await readDashboard();
   // The port before anything is made: what a first start makes is shown once, and must not be made in vain.
   const listener = await openListener(config);
+  const metrics = createMetrics();
+  metrics.workers.started();
+  metrics.workers.present({ wanted: 1, running: 1, silent: 0 });
   let base: Base | undefined;
   const release = async () => {
     await base?.close();
+    metrics.close();
   };
   try {
-    base = await openBase(config, deps);
-    const service = openService(config, { ...deps, ...base, dashboard, listener });
+    base = await openBase(config, { ...deps, metrics });
+    const readMetrics = async () => metrics.read();
+    const tracing = await loadTracing(config, deps.logger);
+    const service = openService(config, {
+      ...deps,
+      ...base,
+      metrics,
+      readMetrics,
+      tracing,
+      dashboard,
+      listener,
+    });
     return {
       port: listener.port,
       banner: base.banner,
@@ -50,6 +67,9 @@ export async function startServer(config: Config, deps: StartDeps): Promise<Runn
 export interface ServiceDeps extends Connections, Keys {
   readonly dashboard: Dashboard;
   readonly listener: Listener;
+  readonly metrics: Metrics;
+  readonly readMetrics: () => Promise<readonly Family[]>;
+  readonly tracing?: Tracing | undefined;
   readonly logger: Logger;
   readonly clock?: () => Date;
 }
@@ -59,18 +79,26 @@ export function openService(
   config: Config,
   { connectionString, listener, databaseClock, clock = databaseClock.now, ...deps }: ServiceDeps,
 ): { close(): Promise<void> } {
-  const { keyRing, stores, logger } = deps;
+  const { database, keyRing, stores, logger, metrics } = deps;
+  const stopWatching = watchService({ database, keyRing, listener, metrics, clock });
   let stopping = false;
   const app = createApp({ ...deps, config, clock, stopping: () => stopping });
   const keyWatch = watchKeys({
     keyRing,
     refreshInterval: policy.keyRefreshInterval,
-    listen: (onChange) => listenTo({ connectionString, channel: signingKeysChannel }, onChange),
+    listen: (onChange) =>
+      listenTo(
+        { connectionString, channel: signingKeysChannel, onState: metrics.database.listening },
+        onChange,
+      ),
     record: ({ kid }, transaction) => {
       const rotated = { at: clock(), action: 'signing_key.rotated', targetId: kid };
       return stores.auditEvents.insert([systemEvent('key-rotation', rotated)], transaction);
     },
-    onError: (err) => logger.error({ err }, 'the signing keys could not be read'),
+    onError: (err) => {
+      metrics.keys.failed();
+      logger.error({ err }, 'the signing keys could not be read');
+    },
   });
   const overload = watchOverload({
     path: new URL(config.issuer).pathname.replace(/\/$/, ''),
@@ -86,8 +114,33 @@ export function openService(
       await listener.drain();
       overload.close();
       await keyWatch.close();
+      await deps.tracing?.close();
+      stopWatching();
     },
   };
+}
+
+/** Only where an endpoint is configured: what is not loaded costs nothing. */
+export async function loadTracing({ tracing }: Config, logger: Logger): Promise<Tracing | undefined> {
+  if (!tracing) return undefined;
+  const { openTracing } = await import('./tracing/index.ts');
+  return openTracing(tracing, logger);
+}
+
+/** What is looked at when the metrics are read, and whether the database answers. @returns what stops it */
+function watchService({
+  database,
+  keyRing,
+  listener,
+  metrics,
+  clock,
+}: Pick<ServiceDeps, 'database' | 'keyRing' | 'listener' | 'metrics'> & { readonly clock: () => Date }) {
+  metrics.http.watchConnections(() => listener.connections());
+  metrics.keys.watch(keyRing.state, clock);
+  const probe = async () => metrics.database.probed((await database.faults()).length === 0);
+  const timer = setInterval(probe, policy.databaseProbeIntervalMs).unref();
+  void probe();
+  return () => clearInterval(timer);
 }
 
 export async function readDashboard(): Promise<Dashboard> {

@@ -2,12 +2,14 @@ import cluster, { type Worker } from 'node:cluster';
 import type { Config } from '../config/env.ts';
 import { connect, openKeys } from './base.ts';
 import { describeFailure } from './failure.ts';
+import { joinGathering } from './gathering.ts';
 import { createLogger, standardOutput } from './http/logger.ts';
 import { openListener } from './listener.ts';
-import { openService, readDashboard } from './start.ts';
+import { createMetrics } from './metrics/metrics.ts';
+import { loadTracing, openService, readDashboard } from './start.ts';
 import { poolSizes } from './storage/database.ts';
 import { endOnStrayError } from './stray-errors.ts';
-import type { Order, Report } from './workers.ts';
+import type { Order, Report } from './worker-messages.ts';
 
 /** A process that serves beside others: serves when its primary says that all is prepared. */
 export async function runWorker(config: Config): Promise<void> {
@@ -43,23 +45,36 @@ export async function runWorker(config: Config): Promise<void> {
 
   try {
     const dashboard = await readDashboard();
+    const metrics = createMetrics();
+    const readMetrics = joinGathering(worker, metrics.read);
     const served = new Promise<string>((resolve) => {
       worker.on('message', (order: Order) => {
         if (order.type === 'stop') stop();
-        else resolve(order.connectionString);
+        if (order.type === 'serve') resolve(order.connectionString);
       });
     });
     // The first one before anything is made, as one process does.
     const early = worker.id === 1 ? await openListener(config) : undefined;
     await tell({ type: 'waiting', port: early?.port });
-    const connections = connect(await served, logger, poolSizes(config.workers));
+    const connections = connect(await served, { logger, metrics, sizes: poolSizes(config.workers) });
     await connections.databaseClock.measure();
     const keys = await openKeys(config, connections.stores, connections.databaseClock.now);
     const listener = early ?? (await openListener(config));
-    const service = openService(config, { ...connections, ...keys, dashboard, logger, listener });
+    const tracing = await loadTracing(config, logger);
+    const service = openService(config, {
+      ...connections,
+      ...keys,
+      metrics,
+      readMetrics,
+      tracing,
+      dashboard,
+      logger,
+      listener,
+    });
     close = async () => {
       await service.close();
       await connections.close();
+      metrics.close();
     };
     endOnStrayError(logger, stop);
     await tell({ type: 'serving' });

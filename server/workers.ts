@@ -3,19 +3,15 @@ import cluster, { type Worker } from 'node:cluster';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import type { DestinationStream, Logger } from 'pino';
+import { createGathering } from './gathering.ts';
 import { StartError } from './listener.ts';
-
-/** What the primary tells a worker that waits. */
-export type Order = { readonly type: 'serve'; readonly connectionString: string } | { readonly type: 'stop' };
-/** What a worker says of itself; the first one waits on the port that it has taken. */
-export type Report =
-  | { readonly type: 'waiting'; readonly port: number | undefined }
-  | { readonly type: 'serving' }
-  | { readonly type: 'failed'; readonly reason: string };
+import type { Metrics } from './metrics/metrics.ts';
+import type { Order, Report } from './worker-messages.ts';
 
 export interface WorkersDeps {
   readonly count: number;
   readonly logger: Logger;
+  readonly metrics: Metrics;
   readonly output: DestinationStream;
   readonly onGivenUp: (error: Error) => void;
 }
@@ -40,18 +36,37 @@ const stopLimitMs = 40_000;
  * another's place, take connections when they can serve.
  * @throws StartError where the first one cannot start
  */
-export async function openWorkers({ count, logger, output, onGivenUp }: WorkersDeps): Promise<Workers> {
+export async function openWorkers({
+  count,
+  logger,
+  metrics,
+  output,
+  onGivenUp,
+}: WorkersDeps): Promise<Workers> {
   cluster.setupPrimary({ stdio: ['ignore', 'pipe', 'inherit', 'ipc'] });
   const running = new Set<WorkerProcess>();
+  const gathering = createGathering({
+    own(silent) {
+      metrics.workers.present({ wanted: count, running: running.size, silent });
+      return metrics.read();
+    },
+    // Those that do not serve yet have counted nothing.
+    running: () => [...running].filter((worker) => worker.serves()),
+  });
   const order = Promise.withResolvers<Order>();
   let supervising = false;
   let stopping = false;
   let quickDeaths = 0;
 
   function launch(): WorkerProcess {
-    const worker = startWorker(output);
+    const worker = startWorker(output, (report) => {
+      if (report.type === 'measured') gathering.told(id, report.families);
+      if (report.type !== 'gather') return;
+      void gathering.gather().then((families) => worker.send({ type: 'gathered', families }));
+    });
     const { id, pid } = worker;
     running.add(worker);
+    metrics.workers.started();
     logger.info({ worker: id, pid }, 'worker started');
     Promise.all([order.promise, worker.waiting]).then(
       ([serve]) => worker.send(serve),
@@ -63,6 +78,7 @@ export async function openWorkers({ count, logger, output, onGivenUp }: WorkersD
     );
     void worker.ended.then(({ livedMs, ...ending }) => {
       running.delete(worker);
+      gathering.ended(id);
       if (stopping || !supervising) return;
       logger.error({ worker: id, pid, ...ending }, 'worker ended');
       quickDeaths = livedMs < quickDeathMs ? quickDeaths + 1 : 0;
@@ -119,7 +135,7 @@ interface Ending {
 
 type WorkerProcess = ReturnType<typeof startWorker>;
 
-function startWorker(output: DestinationStream) {
+function startWorker(output: DestinationStream, onReport: (report: Report) => void) {
   const startedAt = performance.now();
   const worker: Worker = cluster.fork();
   const closeHanded = rememberHanded(worker.process);
@@ -131,6 +147,7 @@ function startWorker(output: DestinationStream) {
   worker.on('message', (report: Report) => {
     if (report.type === 'failed') reason = report.reason;
     else if (report.type === 'waiting') waits.resolve(report.port ?? 0);
+    else if (report.type !== 'serving') onReport(report);
     else {
       serves = true;
       served.resolve();
@@ -155,6 +172,7 @@ function startWorker(output: DestinationStream) {
     waiting: waits.promise,
     serving: served.promise,
     ended,
+    serves: () => serves,
     send: (order: Order) => void worker.send(order, () => {}),
     /** One that does not serve yet ends with the channel to its primary. */
     stop(): void {

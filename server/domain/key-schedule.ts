@@ -125,13 +125,17 @@ export function refuseLongWait(times: KeyTimes, now: Date, activatesAt: Date): v
 }
 
 /** When the next key must be published, so that it takes over one rotation interval after the current one did. */
+export function rotationDueAt(current: ScheduledKey, times: KeyTimes): Date {
+  return after(current.activatesAt, times.rotationInterval - publicationLead(times));
+}
+
 export function isRotationDue<K extends ScheduledKey>(
   { current, published }: KeySchedule<K>,
   times: KeyTimes,
   now: Date,
 ): boolean {
   if (!current || published.some(({ state }) => state === 'next')) return false;
-  return now >= after(current.activatesAt, times.rotationInterval - publicationLead(times));
+  return now >= rotationDueAt(current, times);
 }
 
 function after(date: Date, seconds: number): Date {

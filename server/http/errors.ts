@@ -1,5 +1,5 @@
 import { STATUS_CODES } from 'node:http';
-import type { Middleware } from 'koa';
+import type { Context, Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
 import { DomainError, type DomainErrorCode } from '../domain/errors.ts';
 import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
@@ -30,7 +30,7 @@ const domainProblems: Record<DomainErrorCode, { status: number; type: string; ti
 /** Every error that reaches the edge becomes one answer here, and what is unknown a 500 that says nothing. */
 export function errorMapper(deps: {
   readonly issuer: string;
-  readonly onUnexpected: (error: unknown) => void;
+  readonly onUnexpected: (error: unknown, ctx: Context) => void;
 }): Middleware {
   return async (ctx, next) => {
     try {
@@ -40,7 +40,7 @@ export function errorMapper(deps: {
       }
     } catch (error) {
       const problem = toProblem(error);
-      if (problem.status === 500 || isDatabaseFault(error)) deps.onUnexpected(error);
+      if (problem.status === 500 || isDatabaseFault(error)) deps.onUnexpected(error, ctx);
       writeProblem(ctx, deps.issuer, problem);
     }
   };

@@ -7,6 +7,7 @@ import {
   type KeyTimes,
   planSuccession,
   refuseLongWait,
+  rotationDueAt,
   type Succession,
   scheduleAt,
 } from '../domain/key-schedule.ts';
@@ -42,6 +43,16 @@ export interface Rotation {
   readonly record: (key: StoredSigningKey, transaction: Knex.Transaction) => Promise<void>;
 }
 
+export interface KeyRingState {
+  /** First signature of the key that signs now. */
+  readonly activatedAt: Date | undefined;
+  /** First signature of the key that waits. */
+  readonly nextActivatesAt: Date | undefined;
+  /** When the next key must be published; undefined where it is. */
+  readonly rotationDueAt: Date | undefined;
+  readonly published: number;
+}
+
 /** The signing keys of this instance: what the rows say, by the clock. */
 export interface KeyRing {
   /** @throws SigningKeyError where no key may sign now */
@@ -52,6 +63,8 @@ export interface KeyRing {
   rotate(rotation: Rotation): Promise<StoredSigningKey>;
   /** Publishes the next key when its time has come: of several instances one does. */
   rotateIfDue(record: Rotation['record']): Promise<StoredSigningKey | undefined>;
+  /** Where the keys stand in their schedule, as this instance knows it. */
+  state(): KeyRingState;
   /** What keeps the keys from serving, for `/health/ready`. */
   faults(): Promise<string[]>;
 }
@@ -164,6 +177,17 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
           return key;
         }),
       );
+    },
+
+    state() {
+      const { current, published } = scheduleAt(rows, clock());
+      const next = published.findLast(({ state }) => state === 'next');
+      return {
+        activatedAt: current?.activatesAt,
+        nextActivatesAt: next?.activatesAt,
+        rotationDueAt: current && !next ? rotationDueAt(current, times) : undefined,
+        published: published.length,
+      };
     },
 
     async faults() {

@@ -5,6 +5,7 @@ import { policy } from '../../config/policy.ts';
 export interface GitHubKeysDeps {
   readonly url: string;
   readonly clock: () => Date;
+  readonly fetch?: typeof fetch | undefined;
   readonly onError: (error: unknown) => void;
 }
 
@@ -35,7 +36,7 @@ const keysSchema = z.object({
  * Fetches at most once at a time, and no more often than the cool-downs allow, whatever callers send: they are nobody yet.
  * Where GitHub is away, what was fetched in the last day goes on serving.
  */
-export function createGitHubKeys({ url, clock, onError }: GitHubKeysDeps): GitHubKeys {
+export function createGitHubKeys({ url, clock, fetch: send = fetch, onError }: GitHubKeysDeps): GitHubKeys {
   let present: Fetched | undefined;
   let underWay: Promise<void> | undefined;
   let failedAt = Number.NEGATIVE_INFINITY;
@@ -46,7 +47,7 @@ export function createGitHubKeys({ url, clock, onError }: GitHubKeysDeps): GitHu
     const pause = present ? policy.githubKeysCoolDown : policy.githubKeysRetry;
     if (now() - failedAt < pause * 1000) return;
     try {
-      present = await fetchKeys(url, present, now());
+      present = await fetchKeys(send, url, present, now());
     } catch (error) {
       failedAt = now();
       onError(error);
@@ -79,8 +80,13 @@ export function createGitHubKeys({ url, clock, onError }: GitHubKeysDeps): GitHu
   }
 }
 
-async function fetchKeys(url: string, before: Fetched | undefined, now: number): Promise<Fetched> {
-  const response = await fetch(url, {
+async function fetchKeys(
+  send: typeof fetch,
+  url: string,
+  before: Fetched | undefined,
+  now: number,
+): Promise<Fetched> {
+  const response = await send(url, {
     headers: {
       accept: 'application/json',
       'user-agent': 'platform-tokens',

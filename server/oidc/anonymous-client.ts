@@ -16,6 +16,7 @@ const clientGrants = new Set(['client_credentials', 'authorization_code', 'refre
 export function anonymousClient(failureLimits: FailureLimits): Middleware {
   return async (ctx, next) => {
     const form = await readForm(ctx);
+    if (typeof form.grant_type === 'string') ctx.state.grantType = form.grant_type;
     // Several targets are refused by the exchange, as invalid_target.
     refuseRepetition(form, form.grant_type === tokenExchangeGrant ? ['resource', 'audience'] : ['resource']);
     refuseSecondAuthorization(ctx.req);

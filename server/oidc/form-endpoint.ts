@@ -7,7 +7,7 @@ import { OAuthError } from './oauth-error.ts';
 export interface FormEndpointDeps {
   readonly issuer: string;
   readonly failureLimits: FailureLimits;
-  readonly onUnexpected: (error: unknown) => void;
+  readonly onUnexpected: (error: unknown, ctx: Context) => void;
 }
 
 /**
@@ -32,7 +32,7 @@ export function formEndpoint(
       await next();
       if (ctx.status === 200) failureLimits.clientSucceeded(ctx);
     } catch (error) {
-      const refused = toOAuthError(error, onUnexpected);
+      const refused = toOAuthError(error, (unexpected) => onUnexpected(unexpected, ctx));
       writeError(ctx, refused.status === 401 ? failureLimits.clientFailed(ctx, refused) : refused, issuer);
     }
   };

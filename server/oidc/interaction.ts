@@ -27,6 +27,8 @@ export interface SignInDeps {
   readonly limits: Limits;
   readonly signInLimits: SignInLimits;
   readonly countedEvents: CountedEvents;
+  /** Told what became of each form. */
+  readonly onSignIn: (outcome: 'signed_in' | 'wrong_credentials' | 'limited') => void;
   readonly clock: () => Date;
 }
 
@@ -80,6 +82,7 @@ export function signInRoutes(deps: SignInDeps): Router {
 
   /** Anybody can have as many of these as they like: they are counted. */
   function recordLimited(ctx: Context, target: User | undefined, address: string | null): void {
+    deps.onSignIn('limited');
     const at = clock();
     deps.countedEvents.record(`sign-in ${target?.id} ${address}`, at, () =>
       requestEvent(ctx, {
@@ -174,6 +177,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     const right = await verifyPassword(form.password, found?.passwordHash);
     const user = right && found && maySignIn(found.user) ? found.user : undefined;
     await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user, right)]);
+    deps.onSignIn(user ? 'signed_in' : 'wrong_credentials');
     if (!user) return writeForm(ctx, interaction, form.email, true);
 
     await signInLimits.takeBack(attempt);

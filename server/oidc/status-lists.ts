@@ -19,7 +19,16 @@ export interface StatusListDeps {
   readonly issuer: string;
   readonly keySet: () => KeySet;
   readonly statusLists: StatusLists;
+  readonly watch: StatusListWatch;
   readonly clock: () => Date;
+}
+
+/** Who is told what becomes of the lists. */
+export interface StatusListWatch {
+  built(seconds: number, bytes: number): void;
+  failed(): void;
+  /** @param stale it should have been read anew, and could not be */
+  served(ageSeconds: number, stale: boolean): void;
 }
 
 interface Built {
@@ -38,7 +47,7 @@ interface Built {
  * Kept for a few seconds, so that a flood asks the database once a list; signed anew when a bit or the key changes, or
  * half of its life is over, so that the entity tag stands for what it says.
  */
-export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusListDeps): Router {
+export function statusListRoutes({ issuer, keySet, statusLists, watch, clock }: StatusListDeps): Router {
   const lists = new Map<number, Built>();
   const building = new Map<number, Promise<Built | undefined>>();
   /**
@@ -91,9 +100,21 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
 
   /** One building of a list at a time, however many ask. */
   function buildOnce(list: number): Promise<Built | undefined> {
-    const running = building.get(list) ?? build(list).finally(() => building.delete(list));
+    const running = building.get(list) ?? watched(build(list)).finally(() => building.delete(list));
     building.set(list, running);
     return running;
+  }
+
+  async function watched(work: Promise<Built | undefined>): Promise<Built | undefined> {
+    const started = performance.now();
+    try {
+      const built = await work;
+      if (built) watch.built((performance.now() - started) / 1000, built.document.body.length);
+      return built;
+    } catch (error) {
+      watch.failed();
+      throw error;
+    }
   }
 
   async function find(list: number): Promise<Built | undefined> {
@@ -116,6 +137,8 @@ export function statusListRoutes({ issuer, keySet, statusLists, clock }: StatusL
       throw new Problem({ status: 501, title: 'Not Implemented', detail: 'Former lists are not kept.' });
     const built = /^(0|[1-9]\d{0,8})$/.test(list) ? await find(Number(list)) : undefined;
     if (!built) throw notFound();
+    const age = (clock().getTime() - built.readAt) / 1000;
+    watch.served(age, age > policy.statusListMaxAge);
     writeDocument(ctx, built.document, 'application/statuslist+jwt', policy.statusListMaxAge);
   });
   return router;

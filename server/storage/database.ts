@@ -2,13 +2,20 @@ import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { policy } from '../../config/policy.ts';
 import knexfile from '../../knexfile.ts';
-import { isReadOnly } from './failures.ts';
+import { classOf, type DatabaseErrorClass, isReadOnly } from './failures.ts';
 import { createKnexBounds } from './knex-bounds.ts';
 import { createLookupPool, type LookupPool } from './lookup-pool.ts';
 import { watchSilence } from './silence.ts';
 import { createTransactions, type Transact } from './transactions.ts';
 
-export { isDatabaseFault, isDatabaseUnavailable, isRefusedData, violatedConstraint } from './failures.ts';
+export {
+  classOf,
+  type DatabaseErrorClass,
+  isDatabaseFault,
+  isDatabaseUnavailable,
+  isRefusedData,
+  violatedConstraint,
+} from './failures.ts';
 export type { Transact } from './transactions.ts';
 
 export type Executor = Knex | Knex.Transaction;
@@ -20,9 +27,27 @@ export interface Database {
   readonly lookups: LookupPool;
   /** Transactions: all but those of a sweep begin here. */
   readonly transact: Transact;
+  readonly watch: DatabaseWatch;
+  pools(): PoolState[];
   /** What keeps the database from serving, in words for an operator; empty where it serves. */
   faults(): Promise<string[]>;
   close(): Promise<void>;
+}
+
+/** Who is told of queries; it must return at once, and never throw. */
+export interface DatabaseWatch {
+  /** One look-up of so many tokens begins. */
+  lookedUp(keys: number): void;
+  failed(kind: DatabaseErrorClass): void;
+}
+
+export interface PoolState {
+  readonly name: string;
+  readonly size: number;
+  readonly inUse: number;
+  readonly idle: number;
+  /** Who waits for a connection. */
+  readonly waiting: number;
 }
 
 export interface PoolSizes {
@@ -34,6 +59,7 @@ export interface DatabaseOptions extends PoolSizes {
   readonly connectionString: string;
   /** Whether statements end after a time, as those of a request must; migrations may take as long as they need. */
   readonly limited?: boolean;
+  readonly watch?: DatabaseWatch;
   /** Told of transactions whose end stayed unknown. */
   readonly onError?: (error: unknown) => void;
 }
@@ -56,6 +82,7 @@ export function createDatabase({
   poolSize = poolSizes(1).poolSize,
   lookupPoolSize = poolSizes(1).lookupPoolSize,
   limited = true,
+  watch = { lookedUp() {}, failed() {} },
   onError,
 }: DatabaseOptions): Database {
   const connection = {
@@ -97,7 +124,10 @@ export function createDatabase({
     pool: { min: 0, max: poolSize, ...bounds.pool },
   });
   bounds.bind(queries);
-  queries.on('query-error', withoutStatement);
+  queries.on('query-error', (error: Error, query: { sql: string }) => {
+    withoutStatement(error, query);
+    watch.failed(classOf(error));
+  });
   const lookups = createLookupPool({
     open: () => new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout }),
     maximumWaiting: policy.waitingQueries,
@@ -109,6 +139,26 @@ export function createDatabase({
     knex: queries,
     lookups,
     transact: transactions.transact,
+    watch,
+    pools() {
+      const { pool } = queries.client as { pool: Pool | undefined };
+      return [
+        {
+          name: 'queries',
+          size: poolSize,
+          inUse: pool?.numUsed() ?? 0,
+          idle: pool?.numFree() ?? 0,
+          waiting: pool?.numPendingAcquires() ?? 0,
+        },
+        {
+          name: 'lookups',
+          size: lookups.maximum,
+          inUse: lookups.totalCount - lookups.idleCount,
+          idle: lookups.idleCount,
+          waiting: lookups.waitingCount,
+        },
+      ];
+    },
     async faults() {
       try {
         await lookups.query('SELECT 1');
@@ -137,6 +187,13 @@ async function askOnce(connection: pg.ClientConfig): Promise<void> {
   } finally {
     client.end().catch(() => {});
   }
+}
+
+/** What this file reads of Knex's own pool (tarn). */
+interface Pool {
+  numUsed(): number;
+  numFree(): number;
+  numPendingAcquires(): number;
 }
 
 export interface NamedStatement {

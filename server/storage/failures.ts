@@ -99,3 +99,14 @@ export function violatedConstraint(error: unknown): string | undefined {
     ? constraint
     : undefined;
 }
+
+export type DatabaseErrorClass = 'unavailable' | 'timeout' | 'conflict' | 'refused' | 'other';
+
+/** A few kinds of failures, for those who count them. */
+export function classOf(error: unknown): DatabaseErrorClass {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (isConflict(error)) return 'conflict';
+  if (code === '57014' || code === '55P03' || /timeout/i.test(String(message))) return 'timeout';
+  if (isDatabaseUnavailable(error)) return 'unavailable';
+  return isRefusedData(error) ? 'refused' : 'other';
+}

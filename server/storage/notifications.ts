@@ -10,7 +10,16 @@ const goodbyeMs = 1_000;
  * mode takes the LISTEN and delivers nothing: whoever needs to know must ask from time to time as well.
  */
 export function listenTo(
-  { connectionString, channel }: { readonly connectionString: string; readonly channel: string },
+  {
+    connectionString,
+    channel,
+    onState = () => {},
+  }: {
+    readonly connectionString: string;
+    readonly channel: string;
+    /** Told whether anybody listens now. */
+    readonly onState?: (connected: boolean) => void;
+  },
   onNotification: () => void,
 ): { close(): Promise<void> } {
   let client: pg.Client | undefined;
@@ -29,6 +38,7 @@ export function listenTo(
     const again = () => {
       if (lost) return;
       lost = true;
+      onState(false);
       fresh.end().catch(() => {});
       if (!closed) timer = setTimeout(connect, retryDelayMs).unref();
     };
@@ -38,8 +48,11 @@ export function listenTo(
     fresh
       .connect()
       .then(() => fresh.query(`LISTEN ${channel}`))
-      // What was told while nobody listened.
-      .then(onNotification)
+      .then(() => {
+        onState(true);
+        // What was told while nobody listened.
+        onNotification();
+      })
       .catch(again);
   }
 

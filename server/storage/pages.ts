@@ -142,7 +142,8 @@ async function countOf(rows: Knex.QueryBuilder): Promise<number> {
   return Number(count?.total ?? 0);
 }
 
-async function boundedCountOf(filtered: Knex.QueryBuilder, most: number): Promise<number> {
+/** Exact up to `most`, above that PostgreSQL's estimate. */
+export async function boundedCountOf(filtered: Knex.QueryBuilder, most: number): Promise<number> {
   const { client } = filtered;
   const some = filtered
     .clone()

@@ -1,9 +1,16 @@
 import type { Knex } from 'knex';
 import { policy } from '../../config/policy.ts';
 import type { ExchangeSubject } from '../domain/exchange-policy.ts';
-import { type Database, type Executor, queryNamed } from './database.ts';
+import { classOf, type Database, type Executor, type NamedStatement, queryNamed } from './database.ts';
 import { joinCalls } from './joined-calls.ts';
-import { likeSubstring, type Page, type PageRequest, readPage, type SortKey } from './pages.ts';
+import {
+  boundedCountOf,
+  likeSubstring,
+  type Page,
+  type PageRequest,
+  readPage,
+  type SortKey,
+} from './pages.ts';
 
 export type TokenStatus = 'active' | 'expired' | 'revoked';
 
@@ -113,16 +120,26 @@ interface LookupRow {
 
 export type PlatformTokens = ReturnType<typeof createPlatformTokens>;
 
-export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 'lookups'>) {
+export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'knex' | 'lookups' | 'watch'>) {
   const from = (executor: Executor) =>
     executor('platform_tokens as t').join('services as s', 's.id', 't.service_id');
+
+  async function ask(statement: NamedStatement, keys: readonly unknown[]): Promise<LookupRow[]> {
+    watch.lookedUp(keys.length);
+    try {
+      return await queryNamed<LookupRow>(lookups, statement, [keys]);
+    } catch (error) {
+      watch.failed(classOf(error));
+      throw error;
+    }
+  }
 
   const findForExchange = joinCalls<Buffer, ExchangeSubject | undefined>({
     maximumKeys: 100,
     maximumCalls: 2,
     maximumWaiting: policy.waitingLookups,
     async load(digests) {
-      const rows = await queryNamed<LookupRow>(lookups, byDigest, [digests]);
+      const rows = await ask(byDigest, digests);
       const found = new Map(rows.map((row) => [row.digest, toExchangeSubject(row)]));
       return digests.map((digest) => found.get(digest.toString('hex')));
     },
@@ -132,7 +149,7 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
     maximumCalls: 2,
     maximumWaiting: policy.waitingLookups,
     async load(ids) {
-      const rows = await queryNamed<LookupRow>(lookups, byId, [ids]);
+      const rows = await ask(byId, ids);
       const found = new Map(rows.map((row) => [row.id, toExchangeSubject(row)]));
       return ids.map((id) => found.get(id));
     },
@@ -140,9 +157,9 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
 
   return {
     /** The present state of a presented token, by its SHA-256. */
-    findForExchange,
+    findForExchange: findForExchange as (digest: Buffer) => Promise<ExchangeSubject | undefined>,
     /** The same, by its id: of a token whose JWT is presented. */
-    findPresent,
+    findPresent: findPresent as (id: string) => Promise<ExchangeSubject | undefined>,
     /** How long look-ups wait for their turn, in ms. */
     lookupWaitMs: () => Math.max(findForExchange.waitMs(), findPresent.waitMs()),
 
@@ -193,6 +210,23 @@ export function createPlatformTokens({ knex, lookups }: Pick<Database, 'knex' | 
         .count({ total: '*' })
         .first();
       return Number(row?.total ?? 0);
+    },
+
+    /**
+     * All of them, for those who watch: up to 10,000 of a status counted, above that PostgreSQL's estimate, so that it costs
+     * the same in a table of any size.
+     */
+    async countByStatus(now: Date): Promise<Record<TokenStatus, number>> {
+      const count = (status: TokenStatus) =>
+        boundedCountOf(
+          knex('platform_tokens as t').where(ofStatus(new Set([status]), now)),
+          policy.exactTotal,
+        );
+      return {
+        active: await count('active'),
+        expired: await count('expired'),
+        revoked: await count('revoked'),
+      };
     },
 
     async insert(token: NewPlatformToken, executor: Executor = knex): Promise<void> {

@@ -25,6 +25,8 @@ export interface UsageDeps {
  */
 export interface UsageRecorder {
   record(event: UsageEvent): void;
+  /** Entries that wait to be written, and exchanges that never will be, since the start. */
+  state(): { readonly waiting: number; readonly dropped: number };
   /** Writes what waits, and stops. */
   close(): Promise<void>;
 }
@@ -173,6 +175,7 @@ export function createUsageRecorder({
       if (waiting.length === policy.usageBatchSize) start();
       else schedule();
     },
+    state: () => ({ waiting: waiting.length, dropped }),
     async close() {
       await writing;
       clearTimeout(timer);

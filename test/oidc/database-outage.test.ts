@@ -6,6 +6,7 @@ import { readConfig } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { createApp } from '../../server/app.ts';
 import { loadDashboard } from '../../server/http/dashboard.ts';
+import { createMetrics } from '../../server/metrics/metrics.ts';
 import { createDatabase } from '../../server/storage/database.ts';
 import { createStores } from '../../server/storage/stores.ts';
 import { createDoor, type Door } from '../support/door.ts';
@@ -35,7 +36,10 @@ beforeAll(async () => {
     ISSUER: harness.issuer,
   });
   const { sealer, keyRing } = harness;
+  const metrics = createMetrics();
   const app = createApp({
+    metrics,
+    readMetrics: async () => metrics.read(),
     config,
     database,
     stores,

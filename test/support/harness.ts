@@ -17,7 +17,8 @@ import { createKeyRing, type KeyRing } from '../../server/keys/key-ring.ts';
 import { watchKeys } from '../../server/keys/key-watch.ts';
 import { createSealer, type Sealer } from '../../server/keys/sealing.ts';
 import type { KeySet } from '../../server/keys/signing-keys.ts';
-import { createDatabase, type Database } from '../../server/storage/database.ts';
+import { createMetrics, type Metrics } from '../../server/metrics/metrics.ts';
+import { createDatabase, type Database, type DatabaseWatch } from '../../server/storage/database.ts';
 import type { Role } from '../../server/storage/memberships.ts';
 import { listenTo } from '../../server/storage/notifications.ts';
 import { signingKeysChannel } from '../../server/storage/signing-keys.ts';
@@ -29,7 +30,7 @@ export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const kek = Buffer.alloc(32, 7);
 
 /** A database of one's own, copied from the migrated template. */
-export async function createTestDatabase(): Promise<{
+export async function createTestDatabase(watch?: DatabaseWatch): Promise<{
   database: Database;
   url: string;
   drop: () => Promise<void>;
@@ -40,7 +41,7 @@ export async function createTestDatabase(): Promise<{
   await root.knex.raw(`CREATE DATABASE ${name} TEMPLATE template STRATEGY FILE_COPY`);
   await root.close();
   const url = withDatabase(rootUrl, name);
-  const database = createDatabase({ connectionString: url });
+  const database = createDatabase({ connectionString: url, ...(watch ? { watch } : {}) });
   return {
     database,
     url,
@@ -105,9 +106,10 @@ export async function createHarness({
   keyTimes = {},
   now = () => performance.now(),
 }: HarnessOptions = {}): Promise<Harness> {
+  const metrics = createMetrics();
   const { database: owner, url, drop } = await createTestDatabase();
   const databaseUrl = asServing(url);
-  const database = createDatabase({ connectionString: databaseUrl });
+  const database = createDatabase({ connectionString: databaseUrl, watch: metrics.database });
   const port = ownOrigin ? await findFreePort() : 0;
   const config = readConfig({
     DATABASE_URL: databaseUrl,
@@ -119,7 +121,7 @@ export async function createHarness({
   const clock = { now: new Date(), frozen: false };
   const times = { ...createKeyTimes(90), ...keyTimes };
   const limited: string[] = [];
-  const instance = await startInstance({ config, database, lines, times, port, limited, now });
+  const instance = await startInstance({ config, database, metrics, lines, times, port, limited, now });
   return {
     ...instance,
     issuer: config.issuer,
@@ -131,8 +133,18 @@ export async function createHarness({
     limited,
     build: createBuilders(instance.stores, database, instance.keySet, config),
     async another() {
-      const second = createDatabase({ connectionString: databaseUrl });
-      const other = await startInstance({ config, database: second, lines, times, port: 0, limited, now });
+      const own = createMetrics();
+      const second = createDatabase({ connectionString: databaseUrl, watch: own.database });
+      const other = await startInstance({
+        config,
+        database: second,
+        metrics: own,
+        lines,
+        times,
+        port: 0,
+        limited,
+        now,
+      });
       return {
         url: other.url,
         async close() {
@@ -152,6 +164,7 @@ export async function createHarness({
 async function startInstance({
   config,
   database,
+  metrics,
   lines,
   times,
   port,
@@ -160,6 +173,7 @@ async function startInstance({
 }: {
   config: Config;
   database: Database;
+  metrics: Metrics;
   lines: string[];
   times: KeyTimes;
   port: number;
@@ -189,6 +203,8 @@ async function startInstance({
     sealer,
     keyRing,
     dashboard,
+    metrics,
+    readMetrics: async () => metrics.read(),
     logger,
     clock,
     stopping,
@@ -211,6 +227,7 @@ async function startInstance({
       await new Promise((resolve) => server.close(resolve));
       await stores.usage.close();
       await stores.countedEvents.close();
+      metrics.close();
     },
   };
 }

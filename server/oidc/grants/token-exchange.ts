@@ -24,6 +24,8 @@ export interface TokenExchangeDeps {
   readonly countedEvents: CountedEvents;
   readonly subjectTokenTypes: readonly string[];
   readonly keySet: KeySet;
+  /** In place of `signJwt`, with somebody looking on. */
+  readonly sign?: typeof signJwt | undefined;
   readonly clock: () => Date;
 }
 
@@ -56,7 +58,9 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const now = deps.clock();
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
+      if (subject) ctx.state.serviceId = subject.serviceId;
       if (!decision.granted) {
+        ctx.state.refusal = decision.refusal;
         if (decision.refusal === 'invalid_subject_token') {
           if (subject) recordRefusal(ctx, subject, now, deps);
           deps.failureLimits.subjectFailed(ctx);
@@ -106,7 +110,7 @@ async function issue(
   subject: ExchangeSubject,
   decision: { readonly scope: string; readonly audience: string; readonly expiresIn: number },
   now: Date,
-  { keySet, issuer }: TokenExchangeDeps,
+  { keySet, issuer, sign = signJwt }: TokenExchangeDeps,
 ) {
   const { client } = ctx.oidc;
   if (!client) throw new Error('the token endpoint ran without a client');
@@ -129,7 +133,7 @@ async function issue(
   };
   // RFC 8693 §2.2.1
   return {
-    access_token: await signJwt(keySet, 'at+jwt', claims),
+    access_token: await sign(keySet, 'at+jwt', claims),
     issued_token_type: accessTokenType,
     token_type: 'Bearer',
     expires_in: expiresIn,
