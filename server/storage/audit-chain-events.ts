@@ -49,8 +49,10 @@ export function readEvents(knex: Knex, trail: Trail, month: string) {
   async function read(): Promise<Row[]> {
     const after = async (condition: string, order: string): Promise<Row[]> => {
       const { rows } = await knex.raw(
-        `SELECT xid, at, id, json_build_array(${arrays[trail]})::text AS event FROM ${trail}
-         WHERE at >= :from AND at < :to AND ${condition} ORDER BY ${order} LIMIT ${chunk}`,
+        // The array of those that are chosen alone.
+        `SELECT xid, at, id, json_build_array(${arrays[trail]})::text AS event FROM (
+           SELECT * FROM ${trail} WHERE at >= :from AND at < :to AND ${condition} ORDER BY ${order} LIMIT ${chunk}
+         ) e ORDER BY xid, at, id`,
         { from, to, ...last },
       );
       return rows;
