@@ -20,12 +20,15 @@ const foreignRequestId = /^[0-9a-f-]{16,64}$/i;
 
 /** What a log line about a request says of it: with it all lines of one request are found. */
 export function requestMarks({ state }: Context): object {
-  const { requestId, traceId, spanId } = (state ?? {}) as Context['state'];
-  return {
-    request_id: requestId,
-    ...(traceId === undefined ? {} : { trace_id: traceId }),
-    ...(spanId === undefined ? {} : { span_id: spanId }),
-  };
+  // A request that was let go of has nothing left to tell.
+  return state ? { request_id: state.requestId, ...traceMarks(state) } : none;
+}
+
+const none = {};
+
+function traceMarks({ traceId, spanId }: Context['state']): object {
+  if (traceId === undefined) return none;
+  return spanId === undefined ? { trace_id: traceId } : { trace_id: traceId, span_id: spanId };
 }
 
 /** Who is told of every request; what it does is part of the request's time. */
@@ -58,7 +61,8 @@ export function requestLog(logger: Logger, observer?: RequestObserver): Middlewa
       const duration = performance.now() - started;
       observer?.ended(ctx, route, status, duration / 1000);
       const line = {
-        ...requestMarks(ctx),
+        request_id: requestId,
+        ...traceMarks(ctx.state),
         method: ctx.method,
         route,
         status,

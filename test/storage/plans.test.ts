@@ -99,6 +99,18 @@ it("plans the exchange's look-up once a connection, however few keys it has", as
   expect(Number(after.generic_plans)).toBeGreaterThanOrEqual(20);
 });
 
+it('counts the tokens of a status by an index where there are few of it, and stops where there are many', async () => {
+  const now = new Date();
+  const plans = await plansOf(() => stores.platformTokens.countByStatus(now));
+  // Of 20,000 active ones it reads no more than it counts; the others are looked for where there are only such.
+  expect(plans.match(/Seq Scan/g) ?? []).toHaveLength((plans.match(/Limit[^\n]*rows=10001/g) ?? []).length);
+  for (const index of ['platform_tokens_expires', 'platform_tokens_revoked_status'])
+    expect(plans).toContain(index);
+  const { active, expired, revoked } = await stores.platformTokens.countByStatus(now);
+  expect([expired, revoked]).toEqual([0, 0]);
+  expect(Math.abs(active - 20_000)).toBeLessThan(2_000);
+});
+
 it('searches over all organizations by an index on parts of the name', async () => {
   expect(await plansOf(() => list({ all: true }, { nameContains: 'T7777' }))).toContain(
     'platform_tokens_name_trigrams',
