@@ -45,6 +45,7 @@ function run(): Promise<void> {
     socket.setEncoding('latin1');
     let received = '';
     let since = 0;
+    let taken = false;
     const ask = () => {
       since = performance.now();
       if (since >= end) socket.destroy();
@@ -59,12 +60,14 @@ function run(): Promise<void> {
       const length = Number(/\r\ncontent-length: (\d+)/i.exec(received)?.[1] ?? Number.NaN);
       if (head < 0 || received.length < head + 4 + length) return;
       const now = performance.now();
-      if (now >= begin && now < end) {
+      // Not the first: until then the connection waits for the server to take it.
+      if (taken && now >= begin && now < end) {
         if (received.startsWith('HTTP/1.1 200')) latencies.push(now - since);
         else if (received.startsWith('HTTP/1.1 503') && /\r\nretry-after: \d/i.test(received)) refused += 1;
         else count(received.slice(0, 12));
       }
       received = '';
+      taken = true;
       ask();
     });
   });
