@@ -72,55 +72,63 @@ export interface Outcome {
   readonly ended: 'server' | 'cut';
 }
 
-/** How long nothing may come before this side says that it has no more to send, and then before it goes. */
-const quietMs = 60;
+/** How long nothing may come after this side has said that it sends no more, before it goes. */
 const goneMs = 1_000;
 
 /**
- * Sends bytes on a connection of their own, and reads what comes until the server closes it, or nothing more comes.
- * @throws Malformed
+ * Sends bytes on connections of their own, and reads what comes until the server closes them, or nothing more comes. How
+ * long that is follows the server: on a busy machine an answer takes longer, and must not be cut off.
  */
-export function sendRaw(port: number, bytes: Buffer, bodiless: boolean): Promise<Outcome> {
-  return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: '127.0.0.1', noDelay: true });
-    let received = Buffer.alloc(0);
-    const answers: Answer[] = [];
-    let timer: NodeJS.Timeout;
-    const finish = (ended: Outcome['ended']) => {
-      clearTimeout(timer);
-      socket.destroy();
-      resolve({ answers, ended });
-    };
-    const hangUp = () => {
-      socket.end();
-      timer = setTimeout(() => finish('cut'), goneMs);
-    };
-    const wait = () => {
-      clearTimeout(timer);
-      timer = setTimeout(hangUp, answers.length > 0 ? quietMs / 4 : quietMs);
-    };
-    socket.once('connect', () => {
-      socket.write(bytes);
-      wait();
-    });
-    socket.on('data', (chunk: Buffer) => {
-      received = Buffer.concat([received, chunk]);
-      try {
-        for (let read = readAnswer(received, bodiless); read; read = readAnswer(received, bodiless)) {
-          answers.push(read.answer);
-          received = read.rest as Buffer<ArrayBuffer>;
-          if (read.answer.last) return finish('server');
-        }
-        wait();
-      } catch (error) {
-        // Which of several answers was to HEAD, nobody can say.
-        if (bodiless) return finish('server');
+export function createRawSender(port: number) {
+  let typicalMs = 20;
+  const quietMs = () => Math.min(2_000, 20 + 4 * typicalMs);
+
+  /** @throws Malformed */
+  return (bytes: Buffer, bodiless: boolean): Promise<Outcome> =>
+    new Promise((resolve, reject) => {
+      const socket = connect({ port, host: '127.0.0.1', noDelay: true });
+      let received = Buffer.alloc(0);
+      let started = 0;
+      const answers: Answer[] = [];
+      let timer: NodeJS.Timeout;
+      const finish = (ended: Outcome['ended']) => {
         clearTimeout(timer);
         socket.destroy();
-        reject(error instanceof Malformed ? error : new Malformed(String(error)));
-      }
+        resolve({ answers, ended });
+      };
+      const hangUp = () => {
+        if (answers.length === 0) typicalMs *= 1.02;
+        socket.end();
+        timer = setTimeout(() => finish('cut'), goneMs);
+      };
+      const wait = (ms: number) => {
+        clearTimeout(timer);
+        timer = setTimeout(hangUp, ms);
+      };
+      socket.once('connect', () => {
+        started = performance.now();
+        socket.write(bytes);
+        wait(quietMs());
+      });
+      socket.on('data', (chunk: Buffer) => {
+        if (answers.length === 0) typicalMs += (performance.now() - started - typicalMs) / 20;
+        received = Buffer.concat([received, chunk]);
+        try {
+          for (let read = readAnswer(received, bodiless); read; read = readAnswer(received, bodiless)) {
+            answers.push(read.answer);
+            received = read.rest as Buffer<ArrayBuffer>;
+            if (read.answer.last) return finish('server');
+          }
+          wait(quietMs() / 4);
+        } catch (error) {
+          // Which of several answers was to HEAD, nobody can say.
+          if (bodiless) return finish('server');
+          clearTimeout(timer);
+          socket.destroy();
+          reject(error instanceof Malformed ? error : new Malformed(String(error)));
+        }
+      });
+      socket.on('error', () => finish('server'));
+      socket.on('close', () => finish('server'));
     });
-    socket.on('error', () => finish('server'));
-    socket.on('close', () => finish('server'));
-  });
 }

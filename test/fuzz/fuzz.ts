@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import type { Answer } from './answers.ts';
-import { type Connection, openConnection, sendRaw } from './connection.ts';
+import { type Connection, createRawSender, openConnection } from './connection.ts';
 import { edgeOf, Violation, verifyAnswer } from './invariants.ts';
 import { createMutants, type Mutant } from './mutations.ts';
 import { createRequests, type FuzzRequest, serialize } from './requests.ts';
@@ -41,7 +41,7 @@ export interface FuzzReport {
 /** Requests of a round. After each the scene is restored and the server measured. */
 const round = 5_000;
 const lanes = 6;
-const mutantLanes = 6;
+const mutantLanes = 12;
 const batch = 16;
 const pipelined = 16;
 
@@ -64,6 +64,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
   };
   const requests = createRequests(scene, surface);
   const mutants = createMutants(requests);
+  const sendRaw = createRawSender(server.port);
   let errorBodies: Buffer[] = [];
   let logRest = Buffer.alloc(0);
 
@@ -107,7 +108,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
     await Promise.all(
       list.map(async ({ bytes }) => {
         const bodiless = bytes.includes('HEAD');
-        const { answers, ended } = await sendRaw(server.port, bytes, bodiless);
+        const { answers, ended } = await sendRaw(bytes, bodiless);
         report.mutants += 1;
         report.mutantsEnded[answers.length > 0 ? 'answered' : ended === 'cut' ? 'cut' : 'closed'] += 1;
         for (const answer of answers) {

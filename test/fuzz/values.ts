@@ -145,7 +145,7 @@ export function goodValue(scene: Scene, cast: Cast, name: string, schema: Schema
     to: () => recently,
     activates_at: () =>
       fc.integer({ min: 800, max: 80_000 }).map((s) => new Date(Date.now() + s * 1000).toISOString()),
-    emergency: () => fc.nat(40).map((number) => number === 7),
+    emergency: () => fc.nat(20).map((number) => number === 7),
     status: () =>
       schema.type === 'array' || schema.enum?.includes('revoked')
         ? fc.constantFrom('active', 'expired', 'revoked')
