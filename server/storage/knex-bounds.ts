@@ -10,7 +10,8 @@ export interface KnexBoundsDeps {
   readonly onFailure: (error: unknown) => void;
 }
 
-type Query = (statement: unknown, callback: (error: unknown, result: unknown) => void) => unknown;
+type Callback = (error: unknown, result: unknown) => void;
+type Query = (statement: unknown, callback?: Callback) => unknown;
 
 /** What Knex knows of a connection of the driver. */
 interface Connection {
@@ -31,12 +32,22 @@ export function createKnexBounds({ maximumWaiting, refuse, onFailure }: KnexBoun
   /** After its timeout a query is still under way on its connection, and the next one would wait behind it. */
   function cutWhenSilent(connection: Connection): void {
     const query: Query = connection.query.bind(connection);
-    connection.query = (statement, callback) =>
-      query(statement, (error, result) => {
-        if (isSilence(error)) connection.connection?.stream.destroy();
-        if (error) onFailure(error);
+    const onError = (error: unknown) => {
+      if (isSilence(error)) connection.connection?.stream.destroy();
+      onFailure(error);
+    };
+    connection.query = (statement, callback) => {
+      // Knex passes a callback; who borrows the connection from it may take the promise instead.
+      if (!callback) {
+        const answer = query(statement) as Promise<unknown>;
+        answer.catch(onError);
+        return answer;
+      }
+      return query(statement, (error, result) => {
+        if (error) onError(error);
         callback(error, result);
       });
+    };
   }
 
   return {

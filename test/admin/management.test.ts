@@ -729,6 +729,7 @@ describe('the audit trail', () => {
           ip: '192.0.2.1',
           user_agent: 'x',
           reason: null,
+          request_id: null,
           count: 1,
         },
       ],
@@ -760,6 +761,7 @@ describe('the audit trail', () => {
         ip: '192.0.2.1',
         user_agent: 'x',
         reason: null,
+        request_id: null,
         count: 7,
       },
     ]);

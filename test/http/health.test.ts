@@ -8,9 +8,9 @@ beforeAll(async () => {
 afterAll(() => harness.close());
 
 it('gives a reason too where the database answers, but not about the keys', async () => {
-  await harness.database.knex.raw('ALTER TABLE signing_keys RENAME TO elsewhere');
+  await harness.owner.knex.raw('ALTER TABLE signing_keys RENAME TO elsewhere');
   const ready = await fetch(`${harness.url}/health/ready`);
   expect([ready.status, await ready.json()]).toEqual([503, { status: 'unavailable', reasons: ['database'] }]);
-  await harness.database.knex.raw('ALTER TABLE elsewhere RENAME TO signing_keys');
+  await harness.owner.knex.raw('ALTER TABLE elsewhere RENAME TO signing_keys');
   expect((await fetch(`${harness.url}/health/ready`)).status).toBe(200);
 });

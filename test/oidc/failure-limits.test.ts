@@ -425,7 +425,7 @@ describe('an address over its limit', () => {
   it('is over it where the counters cannot be shared, and all that is good goes on', async () => {
     const address = newAddress();
     const { token } = await harness.build.platformToken();
-    await harness.database.knex.raw('ALTER TABLE rate_limits RENAME TO gone');
+    await harness.owner.knex.raw('ALTER TABLE rate_limits RENAME TO gone');
     try {
       await exhaust(address);
       await expect.poll(() => harness.logs()).toContain('rate limits are not shared');
@@ -433,7 +433,7 @@ describe('an address over its limit', () => {
       expect((await exchange(harness.url, token, {}, from(address))).status).toBe(200);
       expect((await exchange(harness.url, token)).status).toBe(200);
     } finally {
-      await harness.database.knex.raw('ALTER TABLE gone RENAME TO rate_limits');
+      await harness.owner.knex.raw('ALTER TABLE gone RENAME TO rate_limits');
     }
   });
 });
