@@ -62,7 +62,7 @@ it('leaves no route out', async () => {
   const known = new Set(surface.map(keyOf));
   // What app.ts mounts without a router must be in the metadata, and what it lets through to the library, in the list.
   const app = await readFile('server/app.ts', 'utf8');
-  const endpoints = [...app.matchAll(/^ {2}endpoint\('([^']+)'/gm)].map(([, path]) => `POST ${path}`);
+  const endpoints = [...app.matchAll(/^ {2}endpoint\(\s*'([^']+)'/gm)].map(([, path]) => `POST ${path}`);
   expect(endpoints).toContain('POST /oauth/token');
   for (const endpoint of endpoints) expect(known).toContain(endpoint);
   const allowed = /^const providerPaths = (.+);$/m.exec(app)?.[1];
