@@ -12,7 +12,7 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * The audit trail, newest first: all of it, of an organization to its admins, of their own tokens to members
+         * The audit trail, newest first: all of it, of an organization to its admins, of their own tokens to members. With `Accept: application/x-ndjson` every event that matches, one a line, and no pages
          * @description Scope `admin` or `tokens:read`.
          */
         get: operations["listAuditEvents"];
@@ -727,7 +727,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description A page of events */
+            /** @description A page of events, or all of them as JSON Lines */
             200: {
                 headers: {
                     /**
@@ -744,6 +744,7 @@ export interface operations {
                         /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
                         total: number;
                     };
+                    "application/x-ndjson": components["schemas"]["AuditEvent"];
                 };
             };
             /** @description No JSON, or a bad query */
