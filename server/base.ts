@@ -71,11 +71,11 @@ export async function openBase(
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
 
+    sealer = await startAuditSealer({ auditTrail: stores.auditTrail, logger });
     const firstStart = await createFirstStart({ config, database, stores, clock });
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
-    sealer = await startAuditSealer({ auditTrail: stores.auditTrail, logger });
     upkeep = keepUp({ stores, logger, metrics: metrics.upkeep, clock });
     return { ...connections, ...keys, banner: banner(config, firstStart), close };
   } catch (error) {

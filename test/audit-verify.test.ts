@@ -74,7 +74,7 @@ it('finds the trail of the embedded database, sealed at the start of the server,
   const first = await processes.start({ WORKERS: '2' });
   expect(await stop(first)).toBe(0);
   const second = await processes.start();
-  await expect.poll(second.output).toContain('audit batch sealed');
+  await expect.poll(second.output, { timeout: 75_000 }).toContain('audit batch sealed');
   const line = second
     .output()
     .split('\n')

@@ -17,7 +17,7 @@ const durationMs = 60_000;
 
 let harness: Harness;
 beforeAll(async () => {
-  harness = await createHarness({ keyTimes: times });
+  harness = await createHarness({ keyTimes: times, env: { RATE_LIMITS: 'off' } });
 });
 afterAll(() => harness.close());
 
