@@ -1,5 +1,9 @@
 import { infiniteQueryOptions, keepPreviousData, QueryClient, queryOptions } from '@tanstack/react-query';
 import { type Api, isPassing, Refused, type Service, unwrap } from './client.ts';
+import type { operations } from './schema.d.ts';
+
+/** JSON, which is what is asked for; there are JSON Lines too. */
+type TrailPage = operations['listAuditEvents']['responses'][200]['content']['application/json'];
 
 /** Everything that the dashboard reads, by key. */
 
@@ -110,7 +114,7 @@ export function createQueries(api: Api) {
         initialPageParam: undefined as string | undefined,
         queryFn: async ({ signal, pageParam }) => {
           const query = { token_id: tokenId, limit: pageSize, ...(pageParam ? { cursor: pageParam } : {}) };
-          return unwrap(await api.GET('/admin/audit-events', { params: { query }, signal }));
+          return unwrap(await api.GET('/admin/audit-events', { params: { query }, signal })) as TrailPage;
         },
         getNextPageParam: (page) => page.next_cursor ?? undefined,
       }),
