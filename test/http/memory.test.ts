@@ -82,7 +82,7 @@ it.runIf(process.platform === 'linux')(
       }
       await new Promise((resolve) => setTimeout(resolve, 1_000));
       expect([kind, await good()]).toEqual([kind, 200]);
-      expect((await residentSize(server.child.pid)) - before).toBeLessThan(400);
+      expect((await residentSize(server.child.pid)) - before).toBeLessThan(300);
     }
     for (const socket of sockets) socket.destroy();
     expect(await good()).toBe(200);
