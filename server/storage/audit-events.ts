@@ -76,8 +76,10 @@ const insertColumns: { name: string; type: string; value: (event: AuditEvent) =>
     { name: 'reason', type: 'text', value: (event) => event.reason },
     { name: 'count', type: 'integer', value: (event) => event.count ?? 1 },
   ];
+// A write that is tried again, its answer being lost, must not be in the trail twice.
 const insertStatement = `INSERT INTO audit_events (${insertColumns.map(({ name }) => name).join(', ')})
-  SELECT * FROM unnest(${insertColumns.map(({ type }) => `?::${type}[]`).join(', ')})`;
+  SELECT * FROM unnest(${insertColumns.map(({ type }) => `?::${type}[]`).join(', ')})
+  ON CONFLICT DO NOTHING`;
 
 const newestFirst = {
   expression: 'e.at',

@@ -1,6 +1,6 @@
 import { policy } from '../../config/policy.ts';
 import type { AuditEvent, AuditEvents } from './audit-events.ts';
-import { violatedConstraint } from './database.ts';
+import { isRefusedData } from './database.ts';
 
 /**
  * Events of what anybody can make happen as often as they like: one for all that are alike in a minute, with their number. It
@@ -47,13 +47,29 @@ export function createCountedEvents({
     try {
       await auditEvents.insert(events);
     } catch (error) {
-      // They are there: only the answer was lost, the last time.
-      if (violatedConstraint(error)) return;
-      waiting = events.slice(-2 * policy.countedEvents);
-      dropped += events.length - waiting.length;
-      onError(error, waiting.length, dropped);
-      schedule();
+      if (isRefusedData(error)) await writeSingly(events);
+      else keep(events, error);
     }
+  }
+
+  /** One that PostgreSQL refuses must not take the others along, now or at the next try. */
+  async function writeSingly(events: readonly AuditEvent[]): Promise<void> {
+    for (const [index, event] of events.entries()) {
+      try {
+        await auditEvents.insert([event]);
+      } catch (error) {
+        if (!isRefusedData(error)) return keep(events.slice(index), error);
+        dropped += 1;
+        onError(error, waiting.length, dropped);
+      }
+    }
+  }
+
+  function keep(events: readonly AuditEvent[], error: unknown): void {
+    waiting = events.slice(-2 * policy.countedEvents);
+    dropped += events.length - waiting.length;
+    onError(error, waiting.length, dropped);
+    schedule();
   }
 
   function schedule(): void {
