@@ -100,11 +100,14 @@ export function openService(
       logger.error({ err }, 'the signing keys could not be read');
     },
   });
+  const issuer = new URL(config.issuer);
   const overload = watchOverload({
-    path: new URL(config.issuer).pathname.replace(/\/$/, ''),
+    path: issuer.pathname.replace(/\/$/, ''),
+    tls: issuer.protocol === 'https:',
     logger,
     waitMs: stores.platformTokens.lookupWaitMs,
   });
+  metrics.http.watchOverload(overload);
   listener.handle(overload.guard(app.callback()));
   return {
     async close() {

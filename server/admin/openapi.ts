@@ -12,7 +12,7 @@ const problemTitles: Record<number, string> = {
   413: 'The body is too large',
   422: 'The body does not validate',
   429: 'Too many writes of this caller: `Retry-After` says when there is room again',
-  503: 'The database is out of reach',
+  503: 'The database is out of reach, or the server is busy: `Retry-After` says when to try again',
 };
 
 /** OpenAPI 3.1, from the routes themselves. */

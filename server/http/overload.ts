@@ -1,6 +1,7 @@
 import type { RequestListener } from 'node:http';
 import type { Logger } from 'pino';
 import { policy } from '../../config/policy.ts';
+import { securityFields } from './security-headers.ts';
 
 export interface OverloadBounds {
   /** Of a delay, in ms: from here on requests are refused… */
@@ -52,6 +53,7 @@ export function createTurnstile() {
 export interface OverloadDeps {
   /** The issuer's, under which all routes are; empty for none. */
   readonly path: string;
+  readonly tls: boolean;
   readonly logger: Pick<Logger, 'warn'>;
   /** How long exchanges wait for the database, in ms. */
   readonly waitMs: () => number;
@@ -82,17 +84,22 @@ const problemBody = JSON.stringify({
   status: 503,
   detail: 'The server is busy; try again.',
 });
-const headers = (type: string, body: string) => [
+const headers = (type: string, body: string, deps: { readonly tls: boolean }) => [
   ...['Content-Type', type, 'Content-Length', String(Buffer.byteLength(body))],
   ...['Cache-Control', 'no-store', 'Retry-After', String(policy.retryAfter)],
-  ...['X-Content-Type-Options', 'nosniff', 'Referrer-Policy', 'no-referrer'],
-  ...['Content-Security-Policy', "default-src 'none'; frame-ancestors 'none'"],
+  ...securityFields(deps).flat(),
 ];
-const oauthHeaders = headers('application/json; charset=utf-8', oauthBody);
-const problemHeaders = headers('application/problem+json', problemBody);
 
 /** Watches the event loop and what waits for the database, and sheds load that is above what the process can do (docs/decisions/0015). */
-export function watchOverload({ path, logger, waitMs, bounds = policy.overload }: OverloadDeps): Overload {
+export function watchOverload({
+  path,
+  tls,
+  logger,
+  waitMs,
+  bounds = policy.overload,
+}: OverloadDeps): Overload {
+  const oauthHeaders = headers('application/json; charset=utf-8', oauthBody, { tls });
+  const problemHeaders = headers('application/problem+json', problemBody, { tls });
   const loop = createShedding(bounds.loop);
   const wait = createShedding(bounds.wait);
   const refuses = createTurnstile();

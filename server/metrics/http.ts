@@ -58,6 +58,17 @@ export function createHttpMetrics(registry: Registry) {
     { name: 'platform_tokens_http_connections', help: 'Open connections of clients.' },
     'sum',
   )();
+  const shed = registry.counter({
+    name: 'platform_tokens_overload_refused_total',
+    help: 'Requests that were refused at the front, above what the process can do; counted nowhere else.',
+  })();
+  const share = registry.gauge(
+    {
+      name: 'platform_tokens_overload_share',
+      help: 'Of the requests that come now, the share that is refused so.',
+    },
+    'max',
+  )();
   const routes = new Map<string, RouteCells>();
 
   function cellsOf(route: string): RouteCells {
@@ -93,6 +104,12 @@ export function createHttpMetrics(registry: Registry) {
       const cells = cellsOf(route);
       countRequest(cells, method, status);
       observe(cells.durations, seconds);
+    },
+    watchOverload(overload: { readonly refused: number; readonly share: number }): void {
+      registry.onRead(() => {
+        shed.value = overload.refused;
+        share.value = overload.share;
+      });
     },
     /** Asks for the number of open connections at every reading. */
     watchConnections(count: () => number): void {

@@ -11,7 +11,7 @@ export interface DatabaseClock {
   close(): void;
 }
 
-/** @param onOffset told of every measure, for the log and for metrics */
+/** @param onOffset told of every measure, for the log */
 export function createDatabaseClock(
   { lookups }: Pick<Database, 'lookups'>,
   onOffset: (offsetMs: number) => void = () => {},

@@ -41,9 +41,6 @@ export function watchSilence({ ask, onSilent, pauseMs }: SilenceDeps) {
   }
 
   return {
-    get silent() {
-      return silent;
-    },
     /** @throws DatabaseUnavailableError while the database is silent */
     refuse(): void {
       if (silent) throw new DatabaseUnavailableError('the database does not answer');

@@ -44,10 +44,14 @@ export async function createInstance(
     left: () => left || down,
     async start() {
       const log = await open(logFile, 'a');
-      child = spawn(process.execPath, ['--max-semi-space-size=16', 'server/main.ts'], {
-        env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env, PORT: String(port) },
-        stdio: ['ignore', log.fd, log.fd],
-      });
+      child = spawn(
+        process.execPath,
+        ['--max-semi-space-size=16', '--max-old-space-size=512', 'server/main.ts'],
+        {
+          env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env, PORT: String(port) },
+          stdio: ['ignore', log.fd, log.fd],
+        },
+      );
       await log.close();
       for (;;) {
         if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: see ${logFile}`);

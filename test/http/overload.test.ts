@@ -2,6 +2,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { createShedding, createTurnstile, type Overload, watchOverload } from '../../server/http/overload.ts';
+import { securityFields } from '../../server/http/security-headers.ts';
 
 const bounds = { begin: 100, end: 50, full: 250, maximumShare: 0.95 };
 const observe = (shedding: ReturnType<typeof createShedding>, turn: number, times: number) => {
@@ -60,6 +61,7 @@ async function startBusy(path = '') {
   const lines: unknown[] = [];
   overload = watchOverload({
     path,
+    tls: true,
     waitMs: () => 0,
     bounds: { loop: busy, wait: bounds },
     logger: { warn: (...line: unknown[]) => void lines.push(line) } as never,
@@ -93,6 +95,8 @@ it('refuses in the words of each edge, and says when to come again', async () =>
     'application/problem+json',
   ]);
   expect(await admin.json()).toMatchObject({ type: 'about:blank', status: 503 });
+  for (const { headers } of [oauth, admin])
+    for (const [name, value] of securityFields({ tls: true })) expect(headers.get(name)).toBe(value);
 });
 
 it.each(['', '/idm'])('serves what is watched and verified by in any case, under "%s"', async (path) => {
@@ -126,6 +130,7 @@ it('refuses where exchanges wait for the database, while the event loop has noth
   let waits = 0;
   overload = watchOverload({
     path: '',
+    tls: false,
     waitMs: () => waits,
     bounds: { loop: { begin: 10_000, end: 9_000, full: 20_000, maximumShare: 1 }, wait: bounds },
     logger: { warn() {} },

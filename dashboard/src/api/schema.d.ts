@@ -774,7 +774,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -843,7 +843,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -937,7 +937,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -995,7 +995,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1060,7 +1060,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1165,7 +1165,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1232,7 +1232,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1288,7 +1288,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1357,7 +1357,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1447,7 +1447,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1506,7 +1506,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1610,7 +1610,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1693,7 +1693,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1797,7 +1797,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1865,7 +1865,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -1934,7 +1934,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2036,7 +2036,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2094,7 +2094,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2198,7 +2198,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2267,7 +2267,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2368,7 +2368,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2443,7 +2443,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2553,7 +2553,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2612,7 +2612,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2678,7 +2678,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2779,7 +2779,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2849,7 +2849,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -2955,7 +2955,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3014,7 +3014,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -3129,7 +3129,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The database is out of reach */
+            /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
                     [name: string]: unknown;
