@@ -500,6 +500,17 @@ describe('exchanges of one token', () => {
   });
   afterAll(() => strict.close());
 
+  it.each([{ scope: 'nothing' }, { audience: 'elsewhere' }])(
+    'are limited with those that ask for what the token lacks: %j',
+    async (more) => {
+      const { token } = await strict.build.platformToken();
+      const statuses: number[] = [];
+      for (let n = 0; n < 30; n += 1) statuses.push((await exchange(strict.url, token, more)).status);
+      expect(statuses).toEqual([...Array(25).fill(400), ...Array(5).fill(429)]);
+      expect((await exchange(strict.url, token)).status).toBe(429);
+    },
+  );
+
   it.each([
     ['alone', () => ({})],
     ['as a bearer credential too', (token: string) => ({ authorization: `Bearer ${token}` })],

@@ -59,17 +59,19 @@ export function registerTokenExchange(provider: Provider, deps: TokenExchangeDep
       const { scope, resource, audience } = params;
       const decision = decideExchange(subject, { scope, resource, audience }, now);
       if (subject) ctx.state.serviceId = subject.serviceId;
+      if (!subject || (!decision.granted && decision.refusal === 'invalid_subject_token')) {
+        if (subject) recordRefusal(ctx, subject, now, deps);
+        deps.failureLimits.subjectFailed(ctx);
+        ctx.state.refusal = 'invalid_subject_token';
+        throw invalidSubjectToken();
+      }
+      deps.failureLimits.subjectSucceeded(ctx);
+      // Whatever comes of it: a good token with a scope that it lacks costs as much as an exchange.
+      deps.countUse(ctx, subject.id);
       if (!decision.granted) {
         ctx.state.refusal = decision.refusal;
-        if (decision.refusal === 'invalid_subject_token') {
-          if (subject) recordRefusal(ctx, subject, now, deps);
-          deps.failureLimits.subjectFailed(ctx);
-        }
         throw refusals[decision.refusal]();
       }
-      if (!subject) throw invalidSubjectToken();
-      deps.failureLimits.subjectSucceeded(ctx);
-      deps.countUse(ctx, subject.id);
       ctx.body = await issue(ctx, subject, decision, now, deps);
       record(ctx, subject, now, deps.usage);
     },
