@@ -48,15 +48,25 @@ async function eventColumns(transaction: Knex.Transaction, table: string): Promi
   return rows.map(({ name }: { name: string }) => name).join(', ');
 }
 
-/** Who owns the tables, or may become their owner, could take every trigger away. */
+/**
+ * Who owns the tables, or may become their owner, could take every trigger away; who owns their schema, or the database (whose
+ * owner `public` belongs to from PostgreSQL 15 on), could drop the tables; and until 16, who may create roles joins any.
+ */
 async function refuseOwners(transaction: Knex.Transaction, role: string): Promise<void> {
   const { rows } = await transaction.raw(
-    `SELECT r.rolsuper AS super, pg_has_role(r.oid, c.relowner, 'MEMBER') AS owner
-     FROM pg_roles r, pg_class c WHERE r.rolname = ? AND c.oid = 'audit_events'::regclass`,
+    `SELECT r.rolsuper OR r.rolcreaterole AS super,
+       pg_has_role(r.oid, c.relowner, 'MEMBER') OR pg_has_role(r.oid, n.nspowner, 'MEMBER')
+         OR pg_has_role(r.oid, d.datdba, 'MEMBER') AS owner
+     FROM pg_roles r, pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_database d
+     WHERE r.rolname = ? AND c.oid = 'audit_events'::regclass AND d.datname = current_database()`,
     [role],
   );
   if (!rows[0]) throw new GrantError(`there is no role ${role}`);
   const { super: isSuperuser, owner } = rows[0];
-  if (isSuperuser) throw new GrantError(`the role ${role} is a superuser, and may do everything`);
-  if (owner) throw new GrantError(`the role ${role} owns the tables, or is a member of the role that does`);
+  if (isSuperuser)
+    throw new GrantError(`the role ${role} is a superuser or may create roles, and may do everything`);
+  if (owner)
+    throw new GrantError(
+      `the role ${role} owns the tables, their schema or the database, or is a member of a role that does`,
+    );
 }

@@ -170,12 +170,28 @@ describe('the owner', () => {
 
 describe('npm run migrate -- --grant', () => {
   it.each([
-    [() => member, /owns the tables, or is a member/],
-    [() => owner, /owns the tables, or is a member/],
+    [() => member, /owns the tables.*or is a member/],
+    [() => owner, /owns the tables.*or is a member/],
     [() => 'nobody_of_this_name', /there is no role/],
     [() => new URL(inject('databaseUrl')).username, /is a superuser/],
   ])('refuses a role that could undo it', async (role, reason) => {
     await expect(migrate('--grant', role())).rejects.toMatchObject({ stderr: expect.stringMatching(reason) });
+  });
+
+  it.each([
+    [
+      `ALTER DATABASE ${owner} OWNER TO ${serving}`,
+      `ALTER DATABASE ${owner} OWNER TO ${owner}`,
+      /or the database/,
+    ],
+    [`ALTER ROLE ${serving} CREATEROLE`, `ALTER ROLE ${serving} NOCREATEROLE`, /may create roles/],
+  ])('refuses a role that could drop the tables or join their owner: %s', async (give, take, reason) => {
+    await root.knex.raw(give);
+    await expect(migrate('--grant', serving)).rejects.toMatchObject({
+      stderr: expect.stringMatching(reason),
+    });
+    await root.knex.raw(take);
+    await expect(migrate('--grant', serving)).resolves.toBeDefined();
   });
 
   it('takes back what the role has too much, at any time', async () => {
