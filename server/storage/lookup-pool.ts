@@ -25,6 +25,8 @@ export interface LookupPoolOptions {
   readonly onFailure: (error: unknown) => void;
 }
 
+const endCheckMs = 50;
+
 /** What reads may be asked again: a connection that broke under a query costs a second one, and no answer. */
 export function createLookupPool({ open, maximumWaiting, refuse, onFailure }: LookupPoolOptions) {
   const start = () => {
@@ -66,7 +68,12 @@ export function createLookupPool({ open, maximumWaiting, refuse, onFailure }: Lo
     renew(): void {
       const former = pool;
       pool = start();
-      former.end().catch(() => {});
+      // The driver's pool forgets whoever waits once it ends.
+      const end = () => {
+        if (former.waitingCount > 0) setTimeout(end, endCheckMs).unref();
+        else former.end().catch(() => {});
+      };
+      end();
     },
     end: () => pool.end(),
   };
