@@ -45,3 +45,10 @@ it('keeps what it measured where the database is away or slow, and follows it af
   expect(clock.offsetMs()).toBe(0);
   clock.close();
 });
+
+it('heeds a slow database too, where it is further off than the answer took', async () => {
+  const clock = createDatabaseClock(databaseAhead({ ms: -300_000, tookMs: 1_100 }));
+  await clock.measure();
+  expect(Math.abs(clock.offsetMs() + 300_000)).toBeLessThan(2_000);
+  clock.close();
+});
