@@ -3,6 +3,7 @@ import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
 import { errors } from 'oidc-provider';
 import { type Limits, policy } from '../../config/policy.ts';
+import { networkOf } from '../domain/network.ts';
 import { verifyPassword } from '../domain/password.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
@@ -84,7 +85,7 @@ export function signInRoutes(deps: SignInDeps): Router {
   function recordLimited(ctx: Context, target: User | undefined, address: string | null): void {
     deps.onSignIn('limited');
     const at = clock();
-    deps.countedEvents.record(`sign-in ${target?.id} ${address}`, at, () =>
+    deps.countedEvents.record(`sign-in ${target?.id} ${networkOf(address)}`, at, () =>
       requestEvent(ctx, {
         at,
         action: 'user.sign_in_refused',
@@ -167,7 +168,9 @@ export function signInRoutes(deps: SignInDeps): Router {
       // Signed in here before, as this very user: no stranger can use up the attempts of this browser.
       knownBrowser: found !== undefined && known === found.user.id,
     };
-    const refusal = await signInLimits.count(attempt);
+    // Another user's cookie is none: what was refused lately costs the counters nothing.
+    const again = attempt.knownBrowser ? undefined : signInLimits.refusedLately(attempt);
+    const refusal = again ?? (await signInLimits.count(attempt));
     if (refusal) {
       recordLimited(ctx, found?.user, attempt.address);
       return writeRefusal(ctx, refusal);
