@@ -29,16 +29,17 @@ export function traceQueries(spans: Spans, { knex, lookups }: Pick<Database, 'kn
   const query = lookups.query.bind(lookups) as (statement: Statement) => Promise<unknown>;
   lookups.query = ((statement: Statement) => askTogether(statement)) as never;
 
-  /** One query for the tokens of many requests: in the trace of the first, with links to the look-ups of all. */
+  /**
+   * One query for the tokens of many requests: below the look-up of the first, with links to the look-ups of all.
+   * What asks is no request that waits: where all connections are taken, it is the end of a query of others.
+   */
   async function askTogether(statement: Statement): Promise<unknown> {
     const first = typeof statement === 'object' ? statement.values?.[0] : undefined;
     const keys: unknown[] = Array.isArray(first) ? first : [];
     const waiting = keys.flatMap((key) => (Buffer.isBuffer(key) && askedBy.get(key)) || []);
     const [name, options] = querySpan(typeof statement === 'object' ? statement.text : statement);
-    const span = spans.start(name, {
-      ...options,
-      links: waiting.map((one) => ({ context: one.spanContext() })),
-    });
+    const links = waiting.map((one) => ({ context: one.spanContext() }));
+    const span = spans.start(name, { ...options, links }, waiting[0]);
     for (const one of span ? [span, ...waiting] : waiting)
       one.setAttribute('db.operation.batch.size', keys.length);
     return settle(span, query(statement));

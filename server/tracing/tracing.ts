@@ -40,8 +40,11 @@ import { packageVersion } from '../version.ts';
  * (sweeps, the writing of usage) has none.
  */
 export interface Spans {
-  /** Of the request under way; undefined where there is none, where it has ended, or where it is not sampled. */
-  start(name: string, options: SpanOptions): Span | undefined;
+  /**
+   * Of the request under way, or below a span that is given; undefined where there is none, where it has ended, or
+   * where it is not sampled.
+   */
+  start(name: string, options: SpanOptions, below?: Span): Span | undefined;
   /** The span of a request, and what it does. */
   request<T>(remote: RemoteParent | undefined, attributes: Attributes, work: (span: Span) => T): T;
   /** Lets go of the exporter: what waits is sent, for a bounded time. */
@@ -86,8 +89,8 @@ export function openSpans(config: TracingConfig, logger: Logger): Spans {
   const present = new AsyncLocalStorage<Context>();
 
   return {
-    start(name, options) {
-      const parent = present.getStore();
+    start(name, options, below) {
+      const parent = below ? trace.setSpan(ROOT_CONTEXT, below) : present.getStore();
       if (!parent || !trace.getSpan(parent)?.isRecording()) return undefined;
       return tracer.startSpan(name, options, parent);
     },
