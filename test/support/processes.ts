@@ -36,7 +36,13 @@ export async function createProcesses(): Promise<Processes> {
 
   function launch(env: NodeJS.ProcessEnv, program = ['server/main.ts']): Launched {
     const child = spawn(process.execPath, program, {
-      env: { PATH: process.env.PATH, HOME: process.env.HOME, DATA_DIR: dataDir, ...env },
+      env: {
+        PATH: process.env.PATH,
+        HOME: process.env.HOME,
+        NODE_COMPILE_CACHE: 'node_modules/.cache/node',
+        DATA_DIR: dataDir,
+        ...env,
+      },
       stdio: ['ignore', 'pipe', 'pipe'],
       // A process group, as a terminal makes one.
       detached: true,
