@@ -3,8 +3,11 @@ import { policy } from '../config/policy.ts';
 import type { AuditTrail } from './storage/audit-trail.ts';
 
 export interface AuditSealerDeps {
-  readonly auditTrail: Pick<AuditTrail, 'seal'>;
+  readonly auditTrail: Pick<AuditTrail, 'seal' | 'unsealedSince'>;
   readonly logger: Pick<Logger, 'info' | 'error'>;
+  /** Told up to when all is sealed, whoever has sealed it. */
+  readonly onSealed: (upTo: Date) => void;
+  readonly clock: () => Date;
   readonly intervalMs?: number;
 }
 
@@ -21,6 +24,8 @@ export interface AuditSealer {
 export async function startAuditSealer({
   auditTrail,
   logger,
+  onSealed,
+  clock,
   intervalMs = policy.auditSealIntervalMs,
 }: AuditSealerDeps): Promise<AuditSealer> {
   let sealing: Promise<void> | undefined;
@@ -40,11 +45,22 @@ export async function startAuditSealer({
     }
   }
 
+  async function tell(): Promise<void> {
+    const at = clock();
+    try {
+      onSealed((await auditTrail.unsealedSince()) ?? at);
+    } catch (err) {
+      logger.error({ err }, 'how much of the audit trail is sealed could not be read');
+    }
+  }
+
   async function sealAll(): Promise<void> {
     while (!closed && (await sealOnce()));
+    await tell();
   }
 
   await sealOnce();
+  await tell();
   const timer = setInterval(() => {
     sealing ??= sealAll().finally(() => {
       sealing = undefined;

@@ -71,7 +71,12 @@ export async function openBase(
     await refuseDevelopmentSeeds(config, stores);
     const keys = await openKeys(config, stores, clock);
 
-    sealer = await startAuditSealer({ auditTrail: stores.auditTrail, logger });
+    sealer = await startAuditSealer({
+      auditTrail: stores.auditTrail,
+      logger,
+      onSealed: metrics.upkeep.sealed,
+      clock,
+    });
     const firstStart = await createFirstStart({ config, database, stores, clock });
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
@@ -113,7 +118,8 @@ export function connect(
     logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
   );
   metrics.database.watchPools(database.pools);
-  metrics.upkeep.watchRecorder(stores.usage.state);
+  metrics.upkeep.watchRecorder('exchanges', stores.usage.state);
+  metrics.upkeep.watchRecorder('refusals', stores.countedEvents.state);
   const databaseClock = createDatabaseClock(database, (offsetMs) => {
     if (Math.abs(offsetMs) > policy.clockSkew * 1000)
       logger.warn({ offset_ms: offsetMs }, "this machine's clock is not the database's, which is gone by");

@@ -34,13 +34,25 @@ export function createUpkeepMetrics(registry: Registry) {
     'max',
   )();
   const waiting = registry.gauge(
-    { name: 'platform_tokens_audit_events_waiting', help: 'Exchanges that are not yet recorded.' },
+    {
+      name: 'platform_tokens_audit_events_waiting',
+      help: 'Exchanges, and events of refusals, that are not yet recorded.',
+      labels: ['kind'],
+    },
     'sum',
-  )();
+  );
   const dropped = registry.counter({
     name: 'platform_tokens_audit_events_dropped_total',
-    help: 'Exchanges that will never be recorded.',
-  })();
+    help: 'Exchanges, and events of refusals, that will never be recorded.',
+    labels: ['kind'],
+  });
+  const sealed = registry.gauge(
+    {
+      name: 'platform_tokens_audit_sealed_timestamp_seconds',
+      help: 'The audit trail is sealed up to this time, in seconds since 1970.',
+    },
+    'max',
+  )();
   const builds = registry.histogram(
     {
       name: 'platform_tokens_status_list_build_seconds',
@@ -85,12 +97,18 @@ export function createUpkeepMetrics(registry: Registry) {
       counted.value = at.getTime() / 1000;
     },
     /** Asks the recorder at every reading. */
-    watchRecorder(read: () => { readonly waiting: number; readonly dropped: number }): void {
+    watchRecorder(
+      kind: 'exchanges' | 'refusals',
+      read: () => { readonly waiting: number; readonly dropped: number },
+    ): void {
       registry.onRead(() => {
         const state = read();
-        waiting.value = state.waiting;
-        dropped.value = state.dropped;
+        waiting(kind).value = state.waiting;
+        dropped(kind).value = state.dropped;
       });
+    },
+    sealed(upTo: Date): void {
+      sealed.value = upTo.getTime() / 1000;
     },
     statusLists: {
       built(seconds: number, length: number): void {

@@ -61,5 +61,23 @@ export function createAuditTrail(knex: Knex) {
         ({ seq, hash, ...batch }) => ({ ...batch, seq: Number(seq), hash: hash.toString('hex') }),
       );
     },
+
+    /** @returns the time of the first event that no batch has; undefined where all are sealed */
+    async unsealedSince(): Promise<Date | undefined> {
+      const { rows } = await knex.raw(
+        `SELECT min(at) AS at FROM (${trails.map(firstUnsealed).join(' UNION ALL ')}) e`,
+      );
+      return rows[0].at ?? undefined;
+    },
   };
 }
+
+/** In the order in which `audit_seal` takes them: those without a transaction first. */
+const firstUnsealed = (trail: string) => `SELECT least(
+  (SELECT e.at FROM ${trail} e WHERE e.xid = 0 AND p.xid = 0 AND (e.at, e.id) > (p.at, p.id) ORDER BY e.at, e.id LIMIT 1),
+  (SELECT e.at FROM ${trail} e WHERE e.xid > 0 AND e.xid >= p.xid AND (e.xid, e.at, e.id) > (p.xid, p.at, p.id)
+    ORDER BY e.xid, e.at, e.id LIMIT 1)) AS at
+  FROM (SELECT 0::bigint) nothing LEFT JOIN LATERAL (SELECT last_xid, last_at, last_id FROM audit_batches
+    WHERE trail = '${trail}' ORDER BY last_xid DESC, last_at DESC, last_id DESC LIMIT 1) b ON true
+  CROSS JOIN LATERAL (SELECT coalesce(b.last_xid, 0) AS xid, coalesce(b.last_at, '-infinity') AS at,
+    coalesce(b.last_id, '00000000-0000-0000-0000-000000000000') AS id) p`;

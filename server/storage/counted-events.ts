@@ -9,6 +9,8 @@ import { isRefusedData } from './database.ts';
 export interface CountedEvents {
   /** @param like whatever is equal in it counts as one */
   record(like: string, at: Date, event: () => Omit<AuditEvent, 'at'>): void;
+  /** Events that are not yet recorded, and those that will never be recorded. */
+  state(): { readonly waiting: number; readonly dropped: number };
   /** Writes what waits, and stops. */
   close(): Promise<void>;
 }
@@ -93,6 +95,7 @@ export function createCountedEvents({
       if (rest) count(rest, at);
       else counted.set(made.action, { event: anonymous(made), at, count: 1 });
     },
+    state: () => ({ waiting: waiting.length + counted.size, dropped }),
     async close() {
       clearTimeout(timer);
       await writing;

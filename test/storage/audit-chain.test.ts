@@ -292,6 +292,29 @@ describe('an honest trail is whole:', () => {
   });
 });
 
+it('says since when events are not sealed', async () => {
+  expect(await stores.auditTrail.unsealedSince()).toBeUndefined();
+  const [first, second] = times(2, month(-1)) as [Date, Date];
+  await write.exchange([second]);
+  expect(await stores.auditTrail.unsealedSince()).toEqual(second);
+  await write.audit([first]);
+  expect(await stores.auditTrail.unsealedSince()).toEqual(first);
+  await seal();
+  expect(await stores.auditTrail.unsealedSince()).toBeUndefined();
+  await write.exchange(times(3));
+  expect(await stores.auditTrail.unsealedSince()).toEqual(month(0));
+});
+
+it('says so of events from before they named their transaction too', async () => {
+  const old = new Date('2026-01-02T03:04:05.678Z');
+  await tamper(
+    "INSERT INTO audit_events (id, at, action, actor_type, actor_id, xid) VALUES (gen_random_uuid(), ?, 'test.done', 'system', 'test', 0)",
+    [old.toISOString()],
+  );
+  await write.audit(times(1));
+  expect(await stores.auditTrail.unsealedSince()).toEqual(old);
+});
+
 it('seals by an index: what is sealed is not read again', async () => {
   await write.exchange(times(2000));
   await seal();
