@@ -57,7 +57,7 @@ const functions = (schema: string) => `
     month date;
     name text;
   BEGIN
-    IF ${schema}.audit_retention_months(trail) IS NULL OR NOT pg_try_advisory_xact_lock(7301442) THEN RETURN NULL; END IF;
+    IF ${schema}.audit_retention_months(trail) IS NULL OR NOT pg_try_advisory_xact_lock(7301444) THEN RETURN NULL; END IF;
     -- The list first: a table that is being read cannot be changed.
     EXECUTE format('
       SELECT array_agg(month ORDER BY month) FROM (
@@ -96,7 +96,7 @@ const functions = (schema: string) => `
     sealed record;
     pending boolean;
   BEGIN
-    IF NOT pg_try_advisory_xact_lock(7301442) THEN RETURN NULL; END IF;
+    IF NOT pg_try_advisory_xact_lock(7301444) THEN RETURN NULL; END IF;
     SELECT b.last_xid AS xid, b.last_at AS at, b.last_id AS id INTO sealed FROM ${schema}.audit_batches b
       WHERE b.trail = audit_drop_partition.trail ORDER BY b.last_xid DESC, b.last_at DESC, b.last_id DESC LIMIT 1;
     FOR name IN

@@ -30,7 +30,7 @@ export interface FirstStart {
 /** All that a first start makes, or nothing: a start that fails half-way would take secrets along that nobody has seen. */
 export function createFirstStart(deps: FirstStartDeps): Promise<FirstStart> {
   const { config, database, stores } = deps;
-  return database.knex.transaction(async (transaction) => {
+  return database.transact(async (transaction) => {
     // First, for it hashes a password: no row is locked yet.
     const demonstrated = config.databaseUrl ? undefined : await createDemonstration(deps, transaction);
     const adminSecret = await createAdminClient(deps, transaction);

@@ -1,7 +1,6 @@
 import type { Knex } from 'knex';
-import type { Executor } from './database.ts';
+import type { Database, Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
-import { transactionLimits } from './transactions.ts';
 
 export interface StoredSigningKey {
   /** RFC 7638 thumbprint. */
@@ -22,7 +21,7 @@ const columns = 'kid, alg, public_jwk, private_jwe, published_at, activates_at, 
 
 export type SigningKeys = ReturnType<typeof createSigningKeys>;
 
-export function createSigningKeys(knex: Knex) {
+export function createSigningKeys({ knex, transact }: Pick<Database, 'knex' | 'transact'>) {
   const list = async (executor: Executor = knex): Promise<StoredSigningKey[]> => {
     const rows = await executor('signing_keys')
       .orderBy(['activates_at', 'kid'])
@@ -50,8 +49,7 @@ export function createSigningKeys(knex: Knex) {
 
     /** The keys, held still: whoever changes them does so inside `work`, one at a time over all instances. */
     withLock<T>(work: (keys: StoredSigningKey[], transaction: Knex.Transaction) => Promise<T>): Promise<T> {
-      return knex.transaction(async (transaction) => {
-        await transaction.raw(transactionLimits);
+      return transact(async (transaction) => {
         await transaction.raw('SELECT pg_advisory_xact_lock(?)', [signingKeysLock]);
         return work(await list(transaction), transaction);
       });

@@ -56,7 +56,7 @@ export function createStores(database: Database, onUsageError: UsageDeps['onErro
     rateLimits: createRateLimits(knex),
     retention: createRetention(knex),
     services: createServices(knex),
-    signingKeys: createSigningKeys(knex),
+    signingKeys: createSigningKeys(database),
     statusLists: createStatusLists(knex),
     usage: createUsageRecorder({ exchangeEvents, onError: onUsageError }),
     users: createUsers(knex),

@@ -21,7 +21,7 @@ export type Transact = <T>(
 ) => Promise<T>;
 
 /** A transaction holds locks: it waits for others only so long, and is ended where this process falls silent in it. */
-export const transactionLimits = `SET LOCAL lock_timeout = ${policy.lockTimeoutMs};
+const transactionLimits = `SET LOCAL lock_timeout = ${policy.lockTimeoutMs};
   SET LOCAL idle_in_transaction_session_timeout = ${policy.idleTransactionTimeoutMs}`;
 
 /** By which a transaction is known after its connection is lost. */
