@@ -23,6 +23,7 @@ import { formats, writeFamilies } from './metrics/exposition.ts';
 import type { Metrics } from './metrics/metrics.ts';
 import type { Family } from './metrics/registry.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
+import { limitAuthorizations } from './oidc/authorization-limit.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
 import { introspection } from './oidc/introspection.ts';
@@ -176,6 +177,7 @@ export function createApp(deps: AppDeps): Koa {
   endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);
+  mounted.use(at('/oauth/authorize', limitAuthorizations(issuer, config.limits, limits.countAuthorization)));
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');

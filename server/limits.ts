@@ -3,13 +3,14 @@ import type { Config } from '../config/env.ts';
 import type { LimitName } from '../config/policy.ts';
 import { createWriteLimit, type WriteLimit } from './admin/write-limit.ts';
 import { createRefusalReports } from './http/rate-limit.ts';
+import { type AuthorizationLimit, createAuthorizationLimit } from './oidc/authorization-limit.ts';
 import { createFailureGate, createFailureLimits, type FailureLimits } from './oidc/failure-limits.ts';
 import { createSignInLimits, noLimits, type SignInLimits } from './oidc/sign-in-limits.ts';
 import { type CountUse, createUseLimit } from './oidc/use-limit.ts';
 import type { RateLimits } from './storage/rate-limits.ts';
 
 export interface LimitsDeps {
-  readonly config: Pick<Config, 'rateLimits' | 'limits'>;
+  readonly config: Pick<Config, 'issuer' | 'rateLimits' | 'limits'>;
   readonly rateLimits: RateLimits;
   /** Keys the digests under which accounts are counted. */
   readonly secret: string;
@@ -21,6 +22,7 @@ export interface LimitsDeps {
 
 export interface EveryLimit {
   readonly failureLimits: FailureLimits;
+  readonly countAuthorization: AuthorizationLimit;
   readonly countUse: CountUse;
   readonly countWrite: WriteLimit;
   readonly signInLimits: SignInLimits;
@@ -28,10 +30,11 @@ export interface EveryLimit {
 
 /** All rate limits, over one configuration and one set of shared counters; without RATE_LIMITS none. */
 export function createLimits({ config, rateLimits, secret, logger, now, onLimited }: LimitsDeps): EveryLimit {
-  const { limits } = config;
+  const { issuer, limits } = config;
   if (!config.rateLimits) {
     return {
       failureLimits: createFailureLimits(limits, undefined),
+      countAuthorization: () => undefined,
       countUse: () => {},
       countWrite: () => {},
       signInLimits: noLimits,
@@ -45,6 +48,7 @@ export function createLimits({ config, rateLimits, secret, logger, now, onLimite
   const gate = createFailureGate({ limits, sharedCounters, reports, now, random: Math.random });
   return {
     failureLimits: createFailureLimits(limits, gate),
+    countAuthorization: createAuthorizationLimit({ issuer, limits, sharedCounters, reports }),
     countUse: createUseLimit({ limits, reports, now }),
     countWrite: createWriteLimit({ limits, sharedCounters, reports }),
     signInLimits: createSignInLimits({ rateLimits, limits, reports, secret, now }),

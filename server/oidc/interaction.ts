@@ -15,7 +15,7 @@ import type { CountedEvents } from '../storage/counted-events.ts';
 import { isDatabaseUnavailable } from '../storage/database.ts';
 import type { User, Users } from '../storage/users.ts';
 import { cookiesFor } from './cookies.ts';
-import { html, writePage } from './page.ts';
+import { html, writeNotice, writePage } from './page.ts';
 import type { SignInLimits } from './sign-in-limits.ts';
 import { endSession } from './sign-out.ts';
 import type { Texts } from './texts.ts';
@@ -96,30 +96,22 @@ export function signInRoutes(deps: SignInDeps): Router {
     );
   }
 
-  /** A page with one sentence and one way on. */
-  function writeNotice(
-    ctx: Context,
-    status: number,
-    title: keyof Texts & Sentence,
-    text: (texts: Texts) => string,
-    way: { text: keyof Texts & Sentence; href: string } = { text: 'startAgain', href: `${issuer}/dashboard` },
-  ): void {
-    writePage(ctx, {
-      status,
-      title: (texts) => texts[title],
-      content: (texts) => html`<p role="alert">${text(texts)}</p>
-<a class="button" href="${way.href}">${texts[way.text]}</a>`,
+  function writeRefusal(ctx: Context, refusal: Refusal): void {
+    ctx.set(refusalFields(refusal, limits[refusal.limit]));
+    writeNotice(ctx, {
+      status: 429,
+      title: 'tooManyAttempts',
+      text: (texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60)),
+      way: here(ctx),
     });
   }
 
-  function writeRefusal(ctx: Context, refusal: Refusal): void {
-    ctx.set(refusalFields(refusal, limits[refusal.limit]));
-    const again = { text: 'backToSignIn', href: ctx.originalUrl } as const;
-    const text = (texts: Texts) => texts.tryAgainIn(Math.ceil(refusal.wait / 60));
-    writeNotice(ctx, 429, 'tooManyAttempts', text, again);
-  }
-
-  const writeGone = (ctx: Context) => writeNotice(ctx, 400, 'gone', (texts) => texts.goneText);
+  const here = (ctx: Context) => ({ text: 'backToSignIn', href: ctx.originalUrl }) as const;
+  const startAgain = { text: 'startAgain', href: `${issuer}/dashboard` } as const;
+  const writeGone = (ctx: Context) =>
+    writeNotice(ctx, { status: 400, title: 'gone', text: (texts) => texts.goneText, way: startAgain });
+  const writeNotPossible = (ctx: Context, status: number, text: (texts: Texts) => string) =>
+    writeNotice(ctx, { status, title: 'notPossible', text, way: startAgain });
 
   router.use(async (ctx, next) => {
     try {
@@ -129,8 +121,8 @@ export function signInRoutes(deps: SignInDeps): Router {
       if (error instanceof errors.SessionNotFound) return writeGone(ctx);
       if (!isDatabaseUnavailable(error)) throw error;
       ctx.set('Retry-After', String(policy.retryAfter));
-      const here = { text: 'backToSignIn', href: ctx.originalUrl } as const;
-      writeNotice(ctx, 503, 'unavailable', (texts) => texts.unavailableText, here);
+      const text = (texts: Texts) => texts.unavailableText;
+      writeNotice(ctx, { status: 503, title: 'unavailable', text, way: here(ctx) });
     }
   });
 
@@ -144,11 +136,10 @@ export function signInRoutes(deps: SignInDeps): Router {
   router.post(path, async (ctx) => {
     if (isForeign(ctx, issuer)) {
       ctx.req.resume();
-      return writeNotice(ctx, 403, 'notPossible', (texts) => texts.foreignForm);
+      return writeNotPossible(ctx, 403, (texts) => texts.foreignForm);
     }
     const form = await readForm(ctx);
-    if (typeof form === 'number')
-      return writeNotice(ctx, form, 'notPossible', (texts) => texts.unreadableForm);
+    if (typeof form === 'number') return writeNotPossible(ctx, form, (texts) => texts.unreadableForm);
     const known = ctx.cookies.get(cookies.names.knownBrowser, { signed: true });
     const lately =
       known === undefined
@@ -197,8 +188,6 @@ export function signInRoutes(deps: SignInDeps): Router {
 
   return router;
 }
-
-type Sentence = { [K in keyof Texts]: Texts[K] extends string ? K : never }[keyof Texts];
 
 const maySignIn = ({ status, kind }: User) => status === 'active' && kind === 'person';
 

@@ -76,6 +76,29 @@ ${content(texts)}
 `.markup;
 }
 
+export interface Notice {
+  readonly status: number;
+  readonly title: Sentence;
+  readonly text: (texts: Texts) => string;
+  readonly way: { readonly text: Sentence; readonly href: string };
+}
+
+/** Those of the texts that are words, and nothing to be filled in. */
+type Sentence = { [K in keyof Texts]: Texts[K] extends string ? K : never }[keyof Texts];
+
+/** A page with one sentence and one way on. */
+export function writeNotice(ctx: Context, { status, title, text, way }: Notice): void {
+  writePage(ctx, {
+    status,
+    title: (texts) => texts[title],
+    content: (texts) => html`<p role="alert">${text(texts)}</p>
+<a class="button" href="${way.href}">${texts[way.text]}</a>`,
+  });
+}
+
+/** Whether a person is looking, rather than a program. */
+export const prefersHtml = (ctx: Context) => ctx.accepts('json', 'html') === 'html';
+
 const style = `
 :root { color-scheme: light dark; --ground: #f3f4f6; --sheet: #fff; --ink: #16181d; --quiet: #596070; --line: #8b93a3;
   --accent: #2450c8; --on-accent: #fff; --alarm: #a3161f; --alarm-ground: #fdecec; }

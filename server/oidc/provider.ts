@@ -13,7 +13,7 @@ import { createLoadExistingGrant, signInPolicy } from './code-flow.ts';
 import { cookiesFor } from './cookies.ts';
 import { registerTokenExchange, type TokenExchangeDeps } from './grants/token-exchange.ts';
 import { adminAudience, scopesSupported } from './metadata.ts';
-import { html, writePage } from './page.ts';
+import { html, prefersHtml, writePage } from './page.ts';
 import { type SignOutDeps, signOut, signOutPages } from './sign-out.ts';
 import { SigningKey } from './signing-key.ts';
 
@@ -136,7 +136,7 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     },
     // A person gets a page, a program JSON; neither with anything of the request.
     renderError(ctx, { error, error_description }, cause) {
-      if (ctx.accepts('json', 'html') !== 'html') {
+      if (!prefersHtml(ctx)) {
         ctx.type = 'json';
         ctx.body = { error, error_description };
         return;

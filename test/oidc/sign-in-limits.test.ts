@@ -201,7 +201,11 @@ it('a success takes back what was counted', async () => {
     await fail(perAccountAndAddress - 1, email, '192.0.2.1');
     expect((await attempt(email, password, '192.0.2.1')).status).toBe(303);
   }
-  const rows = await harness.database.knex('rate_limits').orderBy('key').select('key', 'points');
+  const rows = await harness.database
+    .knex('rate_limits')
+    .whereLike('key', 'sign-in-%')
+    .orderBy('key')
+    .select('key', 'points');
   expect(rows.map(({ key, points }) => [key.split(':')[0], points])).toEqual([
     ['sign-in-account', 3 * (perAccountAndAddress - 1)],
     ['sign-in-address', 3 * (perAccountAndAddress - 1)],
