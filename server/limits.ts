@@ -41,16 +41,15 @@ export function createLimits({ config, rateLimits, secret, logger, now, onLimite
     };
   }
   const reports = createRefusalReports({ logger, limits, now, onLimited });
-  const sharedCounters = rateLimits.shared({
-    now,
-    onError: (err) => logger.warn({ err }, 'rate limits are not shared: each process counts for itself'),
-  });
+  const onUnshared = (err: unknown) =>
+    logger.warn({ err }, 'rate limits are not shared: each process counts for itself');
+  const sharedCounters = rateLimits.shared({ now, onError: onUnshared });
   const gate = createFailureGate({ limits, sharedCounters, reports, now, random: Math.random });
   return {
     failureLimits: createFailureLimits(limits, gate),
     countAuthorization: createAuthorizationLimit({ issuer, limits, sharedCounters, reports }),
     countUse: createUseLimit({ limits, reports, now }),
     countWrite: createWriteLimit({ limits, sharedCounters, reports }),
-    signInLimits: createSignInLimits({ rateLimits, limits, reports, secret, now }),
+    signInLimits: createSignInLimits({ rateLimits, limits, reports, secret, now, onUnshared }),
   };
 }

@@ -42,6 +42,7 @@ export function createSignInLimits({
   reports,
   secret,
   now,
+  onUnshared,
 }: {
   rateLimits: RateLimits;
   limits: Limits;
@@ -50,6 +51,8 @@ export function createSignInLimits({
   secret: string;
   /** Monotonic, in ms. */
   now: () => number;
+  /** Told where this process counts for itself. */
+  onUnshared: (error: unknown) => void;
 }): SignInLimits {
   const lately = new Map<string, { limit: LimitName; end: number; until: number }>();
   const remember = (key: string, { limit, wait }: Refusal) => {
@@ -59,8 +62,7 @@ export function createSignInLimits({
   };
 
   const limiter = (name: LimitName) => {
-    const { points, window } = limits[name];
-    const counter = rateLimits.limiter(name, points, window);
+    const counter = rateLimits.limiter(name, limits[name], onUnshared);
     return {
       ...counter,
       async consume(key: string, network: string): Promise<Refusal | undefined> {

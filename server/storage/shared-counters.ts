@@ -28,14 +28,15 @@ interface Entry {
   end: number;
 }
 
-interface Row {
-  key: string;
-  points: number;
-  left: string;
+export interface Counted {
+  readonly key: string;
+  readonly points: number;
+  /** Of its window, in ms; where nothing was there it is the one that begins. */
+  readonly left: number;
 }
 
 // By PostgreSQL's clock alone: those of the instances may differ. Locked in one order, so two instances never deadlock.
-const exchangeCounts = `
+const addStatement = `
   INSERT INTO rate_limits AS r (key, points, expire)
   SELECT n.key, n.points, n.duration + (extract(epoch FROM statement_timestamp()) * 1000)::bigint
     FROM unnest(?::text[], ?::int[], ?::bigint[]) AS n (key, points, duration) ORDER BY n.key
@@ -45,6 +46,20 @@ const exchangeCounts = `
     expire = CASE WHEN r.expire > (extract(epoch FROM statement_timestamp()) * 1000)::bigint
       THEN r.expire ELSE excluded.expire END
   RETURNING r.key, r.points, r.expire - (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS left`;
+
+/** Adds to counters that all instances share. @returns them as they are now, in no order */
+export async function addPoints(knex: Knex, added: readonly Counted[]): Promise<Counted[]> {
+  const columns = [
+    added.map(({ key }) => key),
+    added.map(({ points }) => points),
+    added.map(({ left }) => left),
+  ];
+  const { rows } = await knex.raw<{ rows: { key: string; points: number; left: string }[] }>(
+    addStatement,
+    columns,
+  );
+  return rows.map(({ left, ...row }) => ({ ...row, left: Number(left) }));
+}
 
 /**
  * Counters of all instances, of which each counts for itself and at once: what has changed is written, and what the others have
@@ -77,18 +92,20 @@ export function createSharedCounters({ knex, now, onError }: SharedCountersDeps)
   async function write(): Promise<void> {
     const batch = [...changed].slice(0, policy.sharedCounterRows);
     if (batch.length === 0) return;
-    const sent = batch.map(([, { own }]) => own);
-    const left = batch.map(([, { end }]) => Math.max(1, Math.round(end - now())));
-    const { rows } = await knex.raw<{ rows: Row[] }>(exchangeCounts, [batch.map(([key]) => key), sent, left]);
-    const present = new Map(rows.map((row) => [row.key, row]));
+    const sent = batch.map(([key, { own, end }]) => ({
+      key,
+      points: own,
+      left: Math.max(1, Math.round(end - now())),
+    }));
+    const present = new Map((await addPoints(knex, sent)).map((row) => [row.key, row]));
     for (const [index, [key, entry]] of batch.entries()) {
       // Unless its window was over meanwhile, and another one has begun.
       if (changed.get(key) === entry) changed.delete(key);
       const row = present.get(key);
       if (!row) continue;
-      entry.own -= sent[index] as number;
+      entry.own -= (sent[index] as Counted).points;
       entry.total = row.points;
-      entry.end = now() + Number(row.left);
+      entry.end = now() + row.left;
     }
   }
 

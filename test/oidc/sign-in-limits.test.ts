@@ -234,6 +234,22 @@ it('every instance counts for itself where the counters are out of reach', async
   } finally {
     await harness.owner.knex.raw('ALTER TABLE gone RENAME TO rate_limits');
   }
+  expect(harness.logs()).toContain('rate limits are not shared');
+});
+
+it("goes by PostgreSQL's clock, however far this machine's is ahead", async () => {
+  const { email } = await harness.build.user({ password });
+  await fail(perAccountAndAddress, email, '192.0.2.78');
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 2 * window * 1000 });
+  try {
+    const refused = await attempt(email, password, '192.0.2.78');
+    expect(refused.status).toBe(429);
+    const seconds = Number(refused.headers.get('retry-after'));
+    expect(seconds).toBeGreaterThan(window - 60);
+    expect(seconds).toBeLessThanOrEqual(window);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 it('the database out of reach is a page that says so', async () => {
