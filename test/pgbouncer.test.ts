@@ -138,11 +138,15 @@ describe.skipIf(!version).each(kinds)('behind PgBouncer %s', (_kind, change) => 
   }
 
   it('migrates, and leaves no lock behind', async () => {
-    const { rows } = await direct.database.knex.raw(
-      `SELECT count(*)::int FROM pg_locks l JOIN pg_database d ON d.oid = l.database
-       WHERE l.locktype = 'advisory' AND d.datname = current_database()`,
-    );
-    expect(rows).toEqual([{ count: 0 }]);
+    const locks = async () => {
+      const { rows } = await direct.database.knex.raw(
+        `SELECT l.objid FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+         WHERE l.locktype = 'advisory' AND d.datname = current_database()`,
+      );
+      return rows;
+    };
+    // The sealer and the sweeps hold one for a moment, now and then; what is left behind stays.
+    await expect.poll(locks).toEqual([]);
     expect(await direct.database.knex('signing_keys').count()).toEqual([{ count: '1' }]);
   });
 
