@@ -51,6 +51,8 @@ export interface Config {
   /** Processes that serve; one is the whole server. */
   readonly workers: number;
   readonly migrateOnStart: boolean;
+  /** Seconds between being told to stop and taking no new connection. */
+  readonly shutdownDelay: number;
 }
 
 /** Every fault of the environment at once: one line each, naming the variable and never its value. */
@@ -116,6 +118,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
     logLevel: oneOf('LOG_LEVEL', logLevels, 'info'),
     workers: readWorkers(get('WORKERS'), fault),
     migrateOnStart: boolean('MIGRATE_ON_START'),
+    shutdownDelay: readShutdownDelay(get('SHUTDOWN_DELAY_SECONDS'), fault),
   };
   if (faults.length > 0) throw new ConfigError(faults);
   Object.freeze(config.keyEncryptionKeys);
@@ -152,6 +155,14 @@ function readRotationDays(value: string | undefined, fault: Fault): number {
   if (/^\d{1,4}$/.test(value) && days >= 1 && days <= 3650) return days;
   fault('KEY_ROTATION_DAYS', 'must be a number from 1 to 3650');
   return 90;
+}
+
+function readShutdownDelay(value: string | undefined, fault: Fault): number {
+  if (value === undefined) return 1;
+  const seconds = Number(value);
+  if (/^\d{1,2}$/.test(value) && seconds <= 30) return seconds;
+  fault('SHUTDOWN_DELAY_SECONDS', 'must be a number from 0 to 30');
+  return 1;
 }
 
 function readWorkers(value: string | undefined, fault: Fault): number {

@@ -92,8 +92,12 @@ export const policy = Object.freeze({
   traceComplaintIntervalMs: 60_000,
   /** How long a worker may take to tell what it has counted. */
   workerReportTimeoutMs: 1_000,
-  /** Between being told to stop and taking no new connection. */
-  drainDelayMs: 1_000,
+  /**
+   * A server that stops: how long a connection that looks idle has for one more request, where anything is in front that could
+   * be sending it, and how long requests in flight have.
+   */
+  idleGraceMs: 2_000,
+  drainLimitMs: 20_000,
   /**
    * Shedding, by the event loop's delay and by how long exchanges wait for a look-up, in ms: it begins at the first bound,
    * ends below the second, and at the third the largest share of requests is refused. What is accepted passes a few turns
@@ -121,7 +125,7 @@ export const policy = Object.freeze({
     maximum: 4_000,
   }),
   /** How long a process goes on at most after an error that nobody caught. */
-  strayErrorLimitMs: 30_000,
+  strayErrorLimitMs: 60_000,
   /** Queries and transactions, and look-ups joined in few queries, that wait for the database: more are 503 at once. */
   waitingQueries: 100,
   waitingLookups: 2_000,

@@ -16,12 +16,10 @@ export interface Listener {
   handle(listener: RequestListener): void;
   /** How many are open. */
   connections(): number;
-  /** Takes no new connection, waits for the requests in flight, and after a moment ends what is idle. */
-  drain(): Promise<void>;
+  /** Takes no new connection, waits for the requests in flight, and after `idleGraceMs` ends what is idle. */
+  drain(idleGraceMs?: number): Promise<void>;
 }
 
-const drainLimitMs = 20_000;
-const idleGraceMs = 2_000;
 const idleCheckMs = 100;
 
 /** @throws StartError */
@@ -78,13 +76,13 @@ export async function openListener(
       handle = listener;
     },
     connections: () => connections,
-    drain() {
+    drain(idleGraceMs = policy.idleGraceMs) {
       return new Promise((resolve) => {
         const endIdle = () => server.closeIdleConnections();
         const timers = [
           // A request may be on its way on a connection that looks idle: each has time for one more, which is told to be the last.
           setTimeout(() => timers.push(setInterval(endIdle, idleCheckMs)), idleGraceMs),
-          setTimeout(() => server.closeAllConnections(), drainLimitMs),
+          setTimeout(() => server.closeAllConnections(), policy.drainLimitMs),
         ];
         // That of HTTP would end those that look idle at once.
         TcpServer.prototype.close.call(server, () => {

@@ -113,8 +113,9 @@ export function openService(
     async close() {
       // Readiness says so first; what is on its way is still served.
       stopping = true;
-      await setTimeout(policy.drainDelayMs);
-      await listener.drain();
+      await setTimeout(config.shutdownDelay * 1000);
+      // Without a delay nothing in front asks for readiness, and sends on meanwhile.
+      await listener.drain(config.shutdownDelay === 0 ? 0 : policy.idleGraceMs);
       overload.close();
       await keyWatch.close();
       await deps.tracing?.close();

@@ -29,7 +29,7 @@ const quickDeathMs = 10_000;
 const quickDeathLimit = 5;
 const firstPauseMs = 500;
 /** Longer than a worker takes to drain and to write what waits. */
-const stopLimitMs = 40_000;
+const stopLimitMs = 70_000;
 
 /**
  * Starts the first one, which takes the port and answers that the server comes up. The others, and whichever takes

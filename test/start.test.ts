@@ -9,7 +9,14 @@ import { seed } from '../seeds/demonstration.ts';
 import { createDatabase } from '../server/storage/database.ts';
 import { migrate } from '../server/storage/migrations.ts';
 import { createTestDatabase, exchange, findFreePort, kek, postForm } from './support/harness.ts';
-import { administrator, createProcesses, type Processes, printed, stop } from './support/processes.ts';
+import {
+  administrator,
+  createProcesses,
+  type Processes,
+  printed,
+  stop,
+  underLoad,
+} from './support/processes.ts';
 
 let processes: Processes;
 let dataDir: string;
@@ -153,7 +160,7 @@ describe('with the embedded database', () => {
   });
 
   it('finishes the requests in flight when it is told to stop', { timeout: 60_000 }, async () => {
-    const server = await start();
+    const server = await start(underLoad);
     const token = printed(server.output(), /subject_token=(\S+)/);
     await exchange(server.url, token);
     const answers = Array.from({ length: 50 }, () =>

@@ -2,7 +2,14 @@ import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createTestDatabase, exchangeGrant, kek } from './support/harness.ts';
-import { administrator, createProcesses, type Launched, type Processes, stop } from './support/processes.ts';
+import {
+  administrator,
+  createProcesses,
+  type Launched,
+  type Processes,
+  stop,
+  underLoad,
+} from './support/processes.ts';
 
 /** An error that no request caught, in the real process. */
 
@@ -26,6 +33,7 @@ async function start(workers: string) {
     KEY_ENCRYPTION_KEY: kek.toString('base64url'),
     ADMIN_CLIENT_SECRET: adminSecret,
     WORKERS: workers,
+    ...underLoad,
     NODE_OPTIONS: '--import=./test/support/stray-error.ts',
   });
   const admin = await administrator(server.url, adminSecret);

@@ -13,6 +13,7 @@ import {
   printed,
   type Started,
   stop,
+  underLoad,
 } from './support/processes.ts';
 
 /** `WORKERS=2`: the real processes. */
@@ -125,6 +126,7 @@ async function startTwo() {
     KEY_ENCRYPTION_KEY: kek.toString('base64url'),
     ADMIN_CLIENT_SECRET: adminSecret,
     WORKERS: '2',
+    ...underLoad,
   });
   const ready = () => lines(server).filter(({ msg }) => msg === 'worker serves').length;
   await expect.poll(ready).toBe(2);
@@ -213,7 +215,7 @@ describe('with the embedded database', () => {
   it('ends with a primary that is killed, after what is in flight, and starts again', {
     timeout: 90_000,
   }, async () => {
-    const server = await processes.start({ WORKERS: '2' });
+    const server = await processes.start({ WORKERS: '2', ...underLoad });
     const token = printed(server.output(), /subject_token=(\S+)/);
     const pids = startedWorkers(server).map(({ pid }) => Number(pid));
     const running = load(createConnections(server.url, 8), token);

@@ -40,6 +40,7 @@ describe('readConfig', () => {
       LOG_LEVEL: 'loud',
       WORKERS: '0',
       MIGRATE_ON_START: '1',
+      SHUTDOWN_DELAY_SECONDS: '31',
     };
     expect(faults(env).toSorted()).toEqual(Object.keys(env).toSorted());
     expect(() => readConfig(env)).toThrow(
@@ -160,6 +161,13 @@ describe('readConfig', () => {
   it('takes a number of workers, or the number of cores', () => {
     expect(readConfig({ WORKERS: '3' }).workers).toBe(3);
     expect(readConfig({ WORKERS: 'auto' }).workers).toBe(availableParallelism());
+  });
+
+  it('takes a delay before it stops, none as well', () => {
+    for (const seconds of [0, 30])
+      expect(readConfig({ SHUTDOWN_DELAY_SECONDS: String(seconds) }).shutdownDelay).toBe(seconds);
+    expect(readConfig({}).shutdownDelay).toBe(1);
+    expect(faults({ SHUTDOWN_DELAY_SECONDS: '-1' })).toEqual(['SHUTDOWN_DELAY_SECONDS']);
   });
 
   it('is frozen', () => {

@@ -7,6 +7,9 @@ import { findFreePort, postForm } from './harness.ts';
 
 /** The real process, started as `npm start` starts it. */
 
+/** For servers that one token's clients keep busy, also while they stop. */
+export const underLoad = { SHUTDOWN_DELAY_SECONDS: '1', RATE_LIMIT_OVERRIDES: 'exchanges=1000000/60' };
+
 export interface Launched {
   readonly child: ChildProcess;
   readonly output: () => string;
@@ -40,6 +43,8 @@ export async function createProcesses(): Promise<Processes> {
         PATH: process.env.PATH,
         HOME: process.env.HOME,
         NODE_COMPILE_CACHE: 'node_modules/.cache/node',
+        // Nobody sends to most of them when they are told to stop.
+        SHUTDOWN_DELAY_SECONDS: '0',
         DATA_DIR: dataDir,
         ...env,
       },
