@@ -221,6 +221,13 @@ export const policy = Object.freeze({
   lookUpsOverLimit: Object.freeze({ fresh: 50, returning: 200 }),
   /** `Retry-After` for an address over its limit: up to so many seconds, by chance, as all behind it come at once. */
   addressRetryAfter: 5,
+  /**
+   * Refusals of the OAuth endpoints leave at this pace in each process, a tenth of a core; so many at once are none too many. The rest waits,
+   * no longer than clients put up with: so at most 1,000 wait.
+   */
+  refusalsASecond: 250,
+  refusalBurst: 50,
+  refusalWaitMs: 4_000,
   /** How long a refused sign-in attempt is refused again without asking the counters. */
   signInRefusalMemoryMs: 5_000,
   /** How long a browser counts as one that has signed in before. */

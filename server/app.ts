@@ -68,6 +68,8 @@ export interface AppDeps {
   readonly onLimited?: (limit: LimitName) => void;
   /** Monotonic, in ms: the clock of the rate limits. */
   readonly now?: () => number;
+  /** How refusals wait for their turn. @param ms */
+  readonly delay?: (ms: number) => Promise<unknown>;
 }
 
 /** All wiring, and the order in which a request meets it. */
@@ -89,6 +91,7 @@ export function createApp(deps: AppDeps): Koa {
     logger,
     now: deps.now ?? (() => performance.now()),
     onLimited: deps.onLimited ?? metrics.onLimited,
+    delay: deps.delay,
   });
   const { keySet } = keyRing;
   const provider = perKeySet(keySet, (present) =>

@@ -40,7 +40,7 @@ export function createExchangeMetrics(registry: Registry) {
   const durations = registry.histogram(
     {
       name: 'platform_tokens_exchange_duration_seconds',
-      help: 'Token exchanges, from the request line to the end of the answer, in seconds.',
+      help: 'Exchanges that were granted, from the request line to the end of the answer, in seconds.',
     },
     durationBounds,
   )();
@@ -74,7 +74,8 @@ export function createExchangeMetrics(registry: Registry) {
         cells.set(name, cell);
       }
       cell.value += 1;
-      observe(durations, seconds);
+      // In a storm refusals wait on purpose: they are in the histogram of all requests.
+      if (name === 'granted') observe(durations, seconds);
     },
     issued(grantType: string): void {
       const cell = byGrant.get(grantTypes[grantType] ?? '');

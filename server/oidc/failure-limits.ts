@@ -15,6 +15,8 @@ declare module 'koa' {
   interface DefaultState {
     /** SHA-256 of the subject token; absent where it cannot be a platform token. */
     presented?: Buffer;
+    /** Something that was presented was bad, whatever the status of the answer. */
+    failed?: boolean;
     /** SHA-256 of the code or refresh token. */
     grantDigest?: Buffer;
     /** Digest of the client's credentials, while nobody knows yet whether they are right. */
@@ -47,25 +49,29 @@ export function createFailureLimits(limits: Limits, gate: FailureGate | undefine
   const throwIf = (refusal: Refusal | undefined) => {
     if (refusal) throw tooManyRequests(refusal, limits);
   };
+  const fail = (ctx: Context, digest: Buffer | undefined) => {
+    ctx.state.failed = true;
+    return gate?.failed(digest, ctx);
+  };
   return {
     admitSubject(ctx, token) {
       // The checksum turns noise away: it is never looked up, and counts for its address alone.
       if (isPlatformTokenFormat(token)) ctx.state.presented = digestPlatformToken(token);
       throwIf(gate?.admit(ctx.state.presented, ctx));
     },
-    subjectFailed: (ctx) => throwIf(gate?.failed(ctx.state.presented, ctx)),
+    subjectFailed: (ctx) => throwIf(fail(ctx, ctx.state.presented)),
     subjectSucceeded: (ctx) => gate?.succeeded(ctx.state.presented),
     admitGrant(ctx, presented) {
       ctx.state.grantDigest = digestPlatformToken(presented);
       throwIf(gate?.admit(ctx.state.grantDigest, ctx));
     },
-    grantFailed: (ctx) => throwIf(gate?.failed(ctx.state.grantDigest, ctx)),
+    grantFailed: (ctx) => throwIf(fail(ctx, ctx.state.grantDigest)),
     admitToken(ctx, token) {
       const digest = digestPlatformToken(token);
       throwIf(gate?.admit(digest, ctx));
       return digest;
     },
-    tokenFailed: (ctx, digest) => throwIf(gate?.failed(digest, ctx)),
+    tokenFailed: (ctx, digest) => throwIf(fail(ctx, digest)),
     admitClient(ctx, credentials) {
       // A public client that is built in has nothing to be guessed, and costs no query.
       if (!gate || !credentials || (credentials.secret === undefined && isBuiltIn(credentials.id))) return;
@@ -73,7 +79,7 @@ export function createFailureLimits(limits: Limits, gate: FailureGate | undefine
       throwIf(gate.admit(ctx.state.clientDigest, ctx));
     },
     clientFailed(ctx, refused) {
-      const refusal = gate?.failed(ctx.state.clientDigest, ctx);
+      const refusal = fail(ctx, ctx.state.clientDigest);
       return refusal ? tooManyRequests(refusal, limits) : refused;
     },
     clientSucceeded: (ctx) => gate?.succeeded(ctx.state.clientDigest),

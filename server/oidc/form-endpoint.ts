@@ -3,20 +3,22 @@ import { policy } from '../../config/policy.ts';
 import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
 import type { FailureLimits } from './failure-limits.ts';
 import { OAuthError } from './oauth-error.ts';
+import type { Pace } from './pace.ts';
 
 export interface FormEndpointDeps {
   readonly issuer: string;
   readonly failureLimits: FailureLimits;
+  readonly paceRefusal: Pace;
   readonly onUnexpected: (error: unknown, ctx: Context) => void;
 }
 
 /**
  * What every answer of an OAuth endpoint that takes a form has in common: no caching, JSON, RFC 6749's errors, and that client
- * authentication which fails is counted.
+ * authentication which fails is counted, and refusals leave at their pace.
  */
 export function formEndpoint(
   path: string,
-  { issuer, failureLimits, onUnexpected }: FormEndpointDeps,
+  { issuer, failureLimits, paceRefusal, onUnexpected }: FormEndpointDeps,
 ): Middleware {
   return async (ctx, next) => {
     ctx.state.route = path;
@@ -35,6 +37,7 @@ export function formEndpoint(
       const refused = toOAuthError(error, (unexpected) => onUnexpected(unexpected, ctx));
       writeError(ctx, refused.status === 401 ? failureLimits.clientFailed(ctx, refused) : refused, issuer);
     }
+    if (ctx.state.failed || (ctx.status >= 400 && ctx.status < 500)) await paceRefusal();
   };
 }
 

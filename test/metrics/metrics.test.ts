@@ -148,7 +148,7 @@ describe('what is counted', () => {
       client: grown('invalid_client', ''),
     }).toEqual({ granted: 7, dead: 1, unknown: 1, scope: 1, target: 1, request: 2, client: 1 });
     const counted = 'platform_tokens_exchange_duration_seconds_count';
-    expect(countOf(after, counted) - countOf(before, counted)).toBe(14);
+    expect(countOf(after, counted) - countOf(before, counted)).toBe(7);
     const issued = 'platform_tokens_access_tokens_total{grant_type="token_exchange"}';
     expect(countOf(after, issued) - countOf(before, issued)).toBe(7);
   });

@@ -73,6 +73,8 @@ export interface Harness {
   readonly clock: { now: Date };
   /** Names of the limits that refused a request, in order. */
   readonly limited: string[];
+  /** How long refusals were to wait for their turn, in ms: no test waits for that. */
+  readonly paced: number[];
   readonly build: Builders;
   /** Another instance on the same database. */
   another(): Promise<{ url: string; close: () => Promise<void> }>;
@@ -121,7 +123,9 @@ export async function createHarness({
   const clock = { now: new Date(), frozen: false };
   const times = { ...createKeyTimes(90), ...keyTimes };
   const limited: string[] = [];
-  const instance = await startInstance({ config, database, metrics, lines, times, port, limited, now });
+  const paced: number[] = [];
+  const observed = { lines, limited, paced };
+  const instance = await startInstance({ config, database, metrics, times, port, now, observed });
   return {
     ...instance,
     issuer: config.issuer,
@@ -131,6 +135,7 @@ export async function createHarness({
     logs: () => lines.join(''),
     clock,
     limited,
+    paced,
     build: createBuilders(instance.stores, database, instance.keySet, config),
     async another() {
       const own = createMetrics();
@@ -139,11 +144,10 @@ export async function createHarness({
         config,
         database: second,
         metrics: own,
-        lines,
         times,
         port: 0,
-        limited,
         now,
+        observed,
       });
       return {
         url: other.url,
@@ -165,20 +169,18 @@ async function startInstance({
   config,
   database,
   metrics,
-  lines,
   times,
   port,
-  limited,
   now,
+  observed: { lines, limited, paced },
 }: {
   config: Config;
   database: Database;
   metrics: Metrics;
-  lines: string[];
   times: KeyTimes;
   port: number;
-  limited: string[];
   now: () => number;
+  observed: { lines: string[]; limited: string[]; paced: number[] };
 }) {
   const logger = createLogger('debug', { write: (line: string) => void lines.push(line) });
   const stores = createStores(database, (err) => logger.error({ err }, 'usage'));
@@ -210,6 +212,7 @@ async function startInstance({
     stopping,
     now,
     onLimited: (limit) => void limited.push(limit),
+    delay: async (ms) => void paced.push(ms),
   });
   const server = createServer(app.callback());
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
