@@ -27,8 +27,8 @@ const limits = Object.freeze({
   /** Writes to the admin API: twenty a second for a provisioning job, two for somebody who clicks. */
   'admin-writes-client': perMinute(1_200),
   'admin-writes-user': perMinute(120),
-  /** Authorization requests of one address, or of the user whose browser is known: each leaves a row. Five a second for an office. */
-  authorizations: perMinute(300),
+  /** Authorization requests of one address, or of the user whose browser is known: each leaves a row. Twenty a second for a company. */
+  authorizations: perMinute(1_200),
   /** Sign-in attempts that fail. Five tries for a typo, then a pause that makes guessing hopeless. */
   'sign-in-account-address': perQuarter(5),
   /** Of a browser that has signed in before: its own, which no stranger can use up. */

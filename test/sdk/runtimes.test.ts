@@ -112,8 +112,8 @@ describe.each(runtimes)('$name', ({ path }) => {
     const { stdout, stderr } = await run('scenario.js');
     expect(stderr).toBe('');
     const seen = JSON.parse(stdout);
-    // No timer of a request that was answered keeps the process.
-    expect(Date.now() - seen.endedAt).toBeLessThan(1_000);
+    // No timer of a request that was answered keeps the process: they take 5 s and more.
+    expect(Date.now() - seen.endedAt).toBeLessThan(4_000);
     expect(seen.verdicts).toEqual(Object.fromEntries(vectors.map(({ name, rule }) => [name, rule])));
     expect(seen.served).toEqual([
       [401, 'Bearer', ''],
