@@ -41,18 +41,26 @@ export function digestPlatformToken(token: string): Buffer {
   return createHash('sha256').update(token).digest();
 }
 
-function checksum(body: string): string {
+const checksum = (body: string) => digits(crc32(body), checksumLength);
+
+/** So many digits of an integer. */
+function digits(value: number, places: number): string {
   let text = '';
-  let rest = crc32(body);
-  for (let place = 0; place < checksumLength; place += 1) {
+  let rest = value;
+  for (let place = 0; place < places; place += 1) {
     text = alphabet.charAt(rest % 62) + text;
     rest = Math.floor(rest / 62);
   }
   return text;
 }
 
+/** As many digits at a time as a number holds exactly: 62⁸ < 2⁵³. */
+const places = 8;
+const group = 62n ** BigInt(places);
+
 function base62(value: bigint): string {
   let text = '';
-  for (let rest = value; rest > 0n; rest /= 62n) text = alphabet[Number(rest % 62n)] + text;
-  return text.padStart(secretLength, '0');
+  for (let rest = value; text.length < secretLength; rest /= group)
+    text = digits(Number(rest % group), places) + text;
+  return text.slice(-secretLength);
 }
