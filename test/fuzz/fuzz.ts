@@ -159,7 +159,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
     for (const [kind, secret] of scene.secrets()) scanner.add(kind, secret);
   }
 
-  /** Nothing of any secret in what the server printed, and in what it refused with. */
+  /** Nothing of any secret in what the server printed, in what it refused with, and in its metrics. */
   async function scanForSecrets(): Promise<void> {
     addSecrets();
     // The server's log leaves every fifth of a second.
@@ -173,6 +173,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
       ...scanner
         .scan(Buffer.concat(errorBodies.flatMap((body) => [body, separator])))
         .map((leak) => ({ ...leak, where: 'error' })),
+      ...scanner.scan(await readMetrics()).map((leak) => ({ ...leak, where: 'metrics' })),
     ];
     errorBodies = [];
     // What later requests present is the scene's; of what was given away before, the log has been searched.
@@ -220,6 +221,14 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
     );
   }
   return report;
+
+  async function readMetrics(): Promise<Buffer> {
+    const answer = await fetch(`http://127.0.0.1:${server.port}/metrics`);
+    const text = Buffer.from(await answer.arrayBuffer());
+    if (answer.status !== 200 || !text.includes('platform_tokens_exchanges_total'))
+      throw new Violation(`no metrics: ${answer.status} ${text}`);
+    return text;
+  }
 
   /** A good exchange is as good as ever. */
   async function exchangeWorks(): Promise<void> {
