@@ -24,6 +24,7 @@ import type { Metrics } from './metrics/metrics.ts';
 import type { Family } from './metrics/registry.ts';
 import { anonymousClient } from './oidc/anonymous-client.ts';
 import { limitAuthorizations } from './oidc/authorization-limit.ts';
+import { createClientEvents } from './oidc/client-events.ts';
 import { formEndpoint } from './oidc/form-endpoint.ts';
 import { signInRoutes } from './oidc/interaction.ts';
 import { introspection } from './oidc/introspection.ts';
@@ -168,12 +169,14 @@ export function createApp(deps: AppDeps): Koa {
   const mounted = new Koa();
   // The exchange first: it is what machines do all day, and no router's patterns are tried before it.
   const library = providerMiddleware(provider);
+  const clientEvents = createClientEvents({ ...stores, clock });
   const endpoint = (path: string, ...middleware: Middleware[]) => {
-    mounted.use(at(path, compose([formEndpoint(path, { ...limits, issuer, onUnexpected }), ...middleware])));
+    const edge = formEndpoint(path, { ...limits, issuer, clientEvents, onUnexpected });
+    mounted.use(at(path, compose([edge, ...middleware])));
   };
   endpoint(
     '/oauth/token',
-    tokenEndpoint(limits.failureLimits),
+    tokenEndpoint(limits.failureLimits, clientEvents),
     anonymousClient(limits.failureLimits),
     library,
   );

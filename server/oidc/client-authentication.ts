@@ -67,7 +67,7 @@ export async function authenticateClient(
   const client = await clients.find(credentials.id);
   // Constant time, over digests. A public client has no secret that could be right.
   if (!client?.secretDigest || !verifyClientSecret(credentials.secret, client.secretDigest))
-    throw invalidClient();
+    throw invalidClient(client?.id);
   return client;
 }
 
@@ -83,6 +83,6 @@ export async function identifyClient(
   if (!credentials || (credentials.secret === undefined && isBuiltIn(credentials.id))) return credentials?.id;
   if (credentials.secret !== undefined) return (await authenticateClient(clients, credentials)).id;
   const client = await clients.find(credentials.id);
-  if (!client || client.secretDigest) throw invalidClient();
+  if (!client || client.secretDigest) throw invalidClient(client?.id);
   return client.id;
 }

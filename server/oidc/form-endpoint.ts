@@ -1,6 +1,7 @@
 import type { Context, Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
 import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
+import type { ClientEvents } from './client-events.ts';
 import type { FailureLimits } from './failure-limits.ts';
 import { OAuthError } from './oauth-error.ts';
 import type { Pace } from './pace.ts';
@@ -9,6 +10,7 @@ export interface FormEndpointDeps {
   readonly issuer: string;
   readonly failureLimits: FailureLimits;
   readonly paceRefusal: Pace;
+  readonly clientEvents: ClientEvents;
   readonly onUnexpected: (error: unknown, ctx: Context) => void;
 }
 
@@ -18,7 +20,7 @@ export interface FormEndpointDeps {
  */
 export function formEndpoint(
   path: string,
-  { issuer, failureLimits, paceRefusal, onUnexpected }: FormEndpointDeps,
+  { issuer, failureLimits, paceRefusal, clientEvents, onUnexpected }: FormEndpointDeps,
 ): Middleware {
   return async (ctx, next) => {
     ctx.state.route = path;
@@ -35,6 +37,7 @@ export function formEndpoint(
       if (ctx.status === 200) failureLimits.clientSucceeded(ctx);
     } catch (error) {
       const refused = toOAuthError(error, (unexpected) => onUnexpected(unexpected, ctx));
+      if (refused.status === 401) clientEvents.refused(ctx, refused.clientId);
       writeError(ctx, refused.status === 401 ? failureLimits.clientFailed(ctx, refused) : refused, issuer);
     }
     if (ctx.state.failed || (ctx.status >= 400 && ctx.status < 500)) await paceRefusal();

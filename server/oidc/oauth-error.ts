@@ -7,6 +7,8 @@ export class OAuthError extends Error {
   readonly error: string;
   readonly description: string;
   readonly fields: Readonly<Record<string, string>> | undefined;
+  /** The client whose credentials were wrong, for the audit trail; the answer never tells that there is one. */
+  clientId?: string | undefined;
   constructor(status: number, error: string, description: string, fields?: Readonly<Record<string, string>>) {
     super(description);
     this.name = 'OAuthError';
@@ -21,8 +23,11 @@ export function invalidRequest(description: string): OAuthError {
   return new OAuthError(400, 'invalid_request', description);
 }
 
-export function invalidClient(): OAuthError {
-  return new OAuthError(401, 'invalid_client', 'client authentication failed');
+/** @param clientId of a client that there is */
+export function invalidClient(clientId?: string): OAuthError {
+  const error = new OAuthError(401, 'invalid_client', 'client authentication failed');
+  error.clientId = clientId;
+  return error;
 }
 
 /**

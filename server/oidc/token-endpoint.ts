@@ -1,11 +1,12 @@
 import type { Context, Middleware } from 'koa';
 import type { KoaContextWithOIDC } from 'oidc-provider';
+import { type ClientEvents, foundClientId } from './client-events.ts';
 import type { FailureLimits } from './failure-limits.ts';
 import { tokenExchangeGrant } from './metadata.ts';
 import { invalidClient, OAuthError } from './oauth-error.ts';
 
 /** Prepares a token request for the library, and corrects its answer. */
-export function tokenEndpoint(failureLimits: FailureLimits): Middleware {
+export function tokenEndpoint(failureLimits: FailureLimits, clientEvents: ClientEvents): Middleware {
   return async (ctx, next) => {
     // The library would answer a browser's Accept header with a page.
     ctx.headers.accept = 'application/json';
@@ -21,6 +22,9 @@ export function tokenEndpoint(failureLimits: FailureLimits): Middleware {
     correct(ctx);
     if (ctx.status === 400 && (ctx.body as { error?: string })?.error === 'invalid_grant')
       failureLimits.grantFailed(ctx);
+    const clientId = foundClientId(ctx);
+    if (ctx.status === 200 && clientId !== undefined && ctx.state.grantType === 'client_credentials')
+      clientEvents.issued(ctx, clientId);
   };
 }
 
@@ -44,5 +48,5 @@ function correct(ctx: Context): void {
     if (!params.scope.split(' ').every((wanted) => granted.has(wanted)))
       throw new OAuthError(400, 'invalid_scope', 'the client may not have this scope');
   }
-  if (ctx.status === 401 && error === 'invalid_client') throw invalidClient();
+  if (ctx.status === 401 && error === 'invalid_client') throw invalidClient(client?.clientId);
 }
