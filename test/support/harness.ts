@@ -7,6 +7,7 @@ import { importJWK, type JWTPayload, SignJWT } from 'jose';
 import { v7 as uuidv7 } from 'uuid';
 import { inject } from 'vitest';
 import { type Config, readConfig } from '../../config/env.ts';
+import { policy } from '../../config/policy.ts';
 import { createApp } from '../../server/app.ts';
 import { createClientSecret } from '../../server/domain/client-secret.ts';
 import { createKeyTimes, type KeyTimes } from '../../server/domain/key-schedule.ts';
@@ -214,7 +215,8 @@ async function startInstance({
     onLimited: (limit) => void limited.push(limit),
     delay: async (ms) => void paced.push(ms),
   });
-  const server = createServer(app.callback());
+  // As the product's own: a client would else send into a connection that is just being closed.
+  const server = createServer({ keepAliveTimeout: policy.connections.idleMs }, app.callback());
   await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
   const path = new URL(config.issuer).pathname.replace(/\/$/, '');
   return {

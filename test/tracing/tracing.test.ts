@@ -101,6 +101,30 @@ it('continues the trace of its caller, and says what an exchange is made of, and
   await collector.close();
 });
 
+it('has the requests of every worker, each with its parts', { timeout: 60_000 }, async () => {
+  const collector = await createCollector();
+  const server = await processes.start({
+    ...database,
+    WORKERS: '2',
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+  });
+  await expect.poll(() => server.output().match(/"msg":"worker serves"/g)?.length).toBe(2);
+  // A connection stays with the worker that took it.
+  for (let n = 0; n < 8; n += 1)
+    expect((await exchange(server.url, token, {}, { traceparent, connection: 'close' })).status).toBe(200);
+  expect(await stop(server)).toBe(0);
+  const workers = new Set(requestLines(server, '/oauth/token').map(({ worker }) => worker));
+  expect(workers).toEqual(new Set([1, 2]));
+  const spans = collector.spans();
+  const exchanges = spans.filter(({ name }) => name === 'POST /oauth/token');
+  expect(exchanges.map((span) => span.traceId)).toEqual(Array(8).fill(traceId));
+  for (const { spanId: id } of exchanges) {
+    const parts = spans.filter(({ parentSpanId }) => parentSpanId === id).map(({ name }) => name);
+    expect(parts.toSorted()).toEqual(['look up platform token', 'sign access token']);
+  }
+  await collector.close();
+});
+
 it('follows the sampler of the environment', { timeout: 60_000 }, async () => {
   const collector = await createCollector();
   const server = await processes.start({
