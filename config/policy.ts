@@ -133,7 +133,7 @@ export const policy = Object.freeze({
   databaseProbeTimeoutMs: 1_000,
   databaseProbePauseMs: 500,
   /** Connections are made anew at most so often. */
-  connectionRenewalPauseMs: 1_000,
+  connectionRenewalPauseMs: 3_000,
   /** How long a transaction waits for another one's lock, and may do nothing while it holds its own. */
   lockTimeoutMs: 3_000,
   idleTransactionTimeoutMs: 10_000,

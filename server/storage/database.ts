@@ -2,7 +2,7 @@ import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { policy } from '../../config/policy.ts';
 import knexfile from '../../knexfile.ts';
-import { classOf, type DatabaseErrorClass, isReadOnly } from './failures.ts';
+import { classOf, type DatabaseErrorClass, isReadOnly, isStranded } from './failures.ts';
 import { createKnexBounds } from './knex-bounds.ts';
 import { createLookupPool, type LookupPool } from './lookup-pool.ts';
 import { watchSilence } from './silence.ts';
@@ -107,7 +107,8 @@ export function createDatabase({
   });
   const onFailure = (error: unknown) => {
     silence.suspect(error);
-    if (isReadOnly(error)) renew();
+    // Others that were made with it lead where it leads: each would cost somebody its timeout, and those who try again a second one.
+    if (isReadOnly(error) || isStranded(error)) renew();
   };
   const bounds = createKnexBounds({
     maximumWaiting: policy.waitingQueries,

@@ -70,6 +70,11 @@ export function isSilence(error: unknown): boolean {
   return code === 'ETIMEDOUT' || code === 'EHOSTUNREACH' || silentMessages.test(String(message));
 }
 
+/** Whether a connection that had been made never answered: it leads nowhere, for PostgreSQL's own timeouts would have come first. */
+export function isStranded(error: unknown): boolean {
+  return /Query read timeout/.test(String((error as { message?: unknown } | undefined)?.message));
+}
+
 /** Whether the server takes no writes. */
 export function isReadOnly(error: unknown): boolean {
   return (error as { code?: unknown } | undefined)?.code === '25006';

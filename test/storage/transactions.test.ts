@@ -216,3 +216,21 @@ it('connections are made anew where the server takes no writes: its address may 
   expect(before).not.toContain(await pid());
   expect(before).not.toContain(await lookupPid());
 });
+
+it('connections are made anew where one never answered: the others lead nowhere either, and nobody waits for them', {
+  timeout: 60_000,
+}, async () => {
+  const all = [
+    ...Array.from({ length: 6 }, () => database.knex.raw('SELECT pg_sleep(0.1)')),
+    ...Array.from({ length: 3 }, () => database.lookups.query('SELECT pg_sleep(0.1)')),
+  ];
+  await Promise.all(all);
+  await new Promise((resolve) => setTimeout(resolve, policy.connectionRenewalPauseMs));
+  door.strand();
+  await expect(database.transact(insert(17))).rejects.toThrow('Query read timeout');
+  for (let n = 0; n < 6; n += 1) {
+    await database.transact(insert(20 + n));
+    await database.lookups.query('SELECT 1');
+  }
+  expect(await isThere(25)).toBe(true);
+});
