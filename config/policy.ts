@@ -123,6 +123,8 @@ export const policy = Object.freeze({
     pipelined: 16,
     /** In each process. */
     maximum: 4_000,
+    /** Sockets that listen on the port: from each, one connection is taken in a turn of the event loop. */
+    listening: 32,
   }),
   /** How long a process goes on at most after an error that nobody caught. */
   strayErrorLimitMs: 60_000,

@@ -1,5 +1,6 @@
+import cluster from 'node:cluster';
 import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import { type AddressInfo, type Socket, Server as TcpServer } from 'node:net';
+import { type AddressInfo, type ListenOptions, type Socket, Server as TcpServer } from 'node:net';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { securityFields } from './http/security-headers.ts';
@@ -53,23 +54,17 @@ export async function openListener(
   server.on('clientError', answerUnreadable({ tls }));
   // Whoever does not read its answer, or is gone without a word, is cut too.
   server.timeout = limits.idleInRequestMs;
-  server.maxConnections = limits.maximum;
   // Node.js ignores headers from the 2,000th on, a credential among them. They are bounded by their bytes (16 KiB).
   server.maxHeadersCount = 0;
   let connections = 0;
   server.on('connection', (socket) => {
+    if (connections >= limits.maximum) return void socket.destroy();
     connections += 1;
     socket.once('close', () => {
       connections -= 1;
     });
   });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (cause: NodeJS.ErrnoException) => {
-      const reason = cause.code === 'EADDRINUSE' ? 'the port is taken' : cause.message;
-      reject(new StartError(`cannot listen on ${host}:${port}: ${reason}`, { cause }));
-    });
-    server.listen(port, host, resolve);
-  });
+  const listening = await listen(server, { host, port }, limits.listening);
   return {
     port: (server.address() as AddressInfo).port,
     handle(listener) {
@@ -85,7 +80,10 @@ export async function openListener(
           setTimeout(() => server.closeAllConnections(), policy.drainLimitMs),
         ];
         // That of HTTP would end those that look idle at once.
-        TcpServer.prototype.close.call(server, () => {
+        const closed = listening.map(
+          (one) => new Promise<unknown>((done) => TcpServer.prototype.close.call(one, done)),
+        );
+        Promise.all(closed).then(() => {
           for (const timer of timers) clearTimeout(timer);
           server.close();
           resolve();
@@ -93,6 +91,58 @@ export async function openListener(
       });
     },
   };
+}
+
+/**
+ * libuv takes one connection in a turn of the event loop from each socket that listens (libuv/libuv#3696). Where the
+ * connections that are open keep the process busy, a turn is long, and from a single socket new clients would be let in one by
+ * one, until the kernel drops them. So several listen on the port, where the system can do that (SO_REUSEPORT). A worker gets its
+ * connections from the primary.
+ * @returns all of them, the server first
+ * @throws StartError
+ */
+async function listen(
+  server: TcpServer,
+  { host, port }: { readonly host: string; readonly port: number },
+  count: number,
+): Promise<readonly TcpServer[]> {
+  const start = (one: TcpServer, options: ListenOptions) =>
+    new Promise<void>((resolve, reject) => {
+      const onError = (cause: NodeJS.ErrnoException) => {
+        const reason = cause.code === 'EADDRINUSE' ? 'the port is taken' : cause.message;
+        reject(new StartError(`cannot listen on ${host}:${port}: ${reason}`, { cause }));
+      };
+      one.once('error', onError);
+      one.listen(options, () => {
+        one.off('error', onError);
+        resolve();
+      });
+    });
+  if (cluster.isWorker || count === 1) {
+    await start(server, { host, port });
+    return [server];
+  }
+  // Those that share a port do so with whoever else would: whether it is taken, one that does not share it finds out.
+  const first = new TcpServer();
+  await start(first, { host, port });
+  const shared = { host, port: (first.address() as AddressInfo).port, reusePort: true };
+  await new Promise((resolve) => first.close(resolve));
+  try {
+    await start(server, shared);
+  } catch (error) {
+    // ENOTSUP and the like: not on this system.
+    if (((error as StartError).cause as NodeJS.ErrnoException).code === 'EADDRINUSE') throw error;
+    await start(server, { ...shared, reusePort: false });
+    return [server];
+  }
+  // As an HTTP server listens.
+  const options = { allowHalfOpen: true, noDelay: true };
+  const others = Array.from(
+    { length: count - 1 },
+    () => new TcpServer(options, (socket) => void server.emit('connection', socket)),
+  );
+  await Promise.all(others.map((one) => start(one, shared)));
+  return [server, ...others];
 }
 
 /**

@@ -1,5 +1,7 @@
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { policy } from '../config/policy.ts';
 import { type Listener, openListener } from '../server/listener.ts';
@@ -148,4 +150,41 @@ it('refuses headers that are too large, and overlooks none of many', guard, asyn
   await many.closed;
   expect(many.received()).toMatch(/^HTTP\/1\.1 200 /);
   expect(last).toBe('Bearer x');
+});
+
+it.runIf(process.platform === 'linux')(
+  'lets many in at each turn of the event loop, however long that is: who is new does not wait for all who are there',
+  guard,
+  async () => {
+    const count = 64;
+    const clients = spawn(process.execPath, [
+      '-e',
+      `const net = require('node:net');
+       for (let n = 0; n < ${count}; n += 1) net.connect(${listener.port}, '127.0.0.1').on('error', () => {});
+       setTimeout(() => {}, 60_000);`,
+    ]);
+    const taken: number[] = [];
+    try {
+      while (listener.connections() < limits.maximum) {
+        const before = listener.connections();
+        const begin = performance.now();
+        while (performance.now() - begin < 20);
+        await setImmediate();
+        taken.push(listener.connections() - before);
+      }
+    } finally {
+      clients.kill();
+    }
+    expect(Math.max(...taken)).toBeGreaterThan(2);
+  },
+);
+
+it('finds out that the port is taken, by whoever does not share it and by its like', guard, async () => {
+  const options = { host: '127.0.0.1', port: listener.port, issuer: 'http://issuer.test' };
+  await expect(openListener(options, limits)).rejects.toThrow('the port is taken');
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const { port } = other.address() as AddressInfo;
+  await expect(openListener({ ...options, port }, limits)).rejects.toThrow('the port is taken');
+  other.close();
 });

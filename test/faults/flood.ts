@@ -29,7 +29,7 @@ const message = Buffer.from(
     form,
   ].join('\r\n'),
 );
-const rampMs = 6_000;
+const rampMs = Number(connections) * 4 + 2_000;
 const begin = performance.now() + rampMs;
 const end = begin + Number(seconds) * 1_000;
 const latencies: number[] = [];
