@@ -87,6 +87,8 @@ const problemBody = JSON.stringify({
 const headers = (type: string, body: string, deps: { readonly tls: boolean }) => [
   ...['Content-Type', type, 'Content-Length', String(Buffer.byteLength(body))],
   ...['Cache-Control', 'no-store', 'Retry-After', String(policy.retryAfter)],
+  // Who asks again at once, whatever Retry-After says, waits to be let in, and is in nobody's way.
+  ...['Connection', 'close'],
   ...securityFields(deps).flat(),
 ];
 

@@ -39,7 +39,12 @@ const count = (what: string) => {
   wrong[what] = (wrong[what] ?? 0) + 1;
 };
 
-function run(): Promise<void> {
+/** A connection; another one where the server has closed it after an answer. */
+async function run(): Promise<void> {
+  while (performance.now() < end) await runOnce();
+}
+
+function runOnce(): Promise<void> {
   return new Promise((resolve) => {
     const socket: Socket = connect(Number(port), '127.0.0.1').setNoDelay(true);
     socket.setEncoding('latin1');
@@ -66,9 +71,11 @@ function run(): Promise<void> {
         else if (received.startsWith('HTTP/1.1 503') && /\r\nretry-after: \d/i.test(received)) refused += 1;
         else count(received.slice(0, 12));
       }
+      const closes = /\r\nconnection: close/i.test(received);
       received = '';
       taken = true;
-      ask();
+      if (closes) socket.destroy();
+      else ask();
     });
   });
 }
