@@ -126,8 +126,8 @@ export function startLoad({ instances, adminToken, organizationId, service, user
     };
     try {
       const answer = await send(agent, instance, ...what);
-      // As a balancer does: one that is going gets nothing more.
-      if (answer.headers.connection === 'close') instance.leave();
+      // As a balancer does: one that is going gets nothing more. One that sheds load closes the connection too.
+      if (answer.headers.connection === 'close' && answer.status !== 503) instance.leave();
       tally.longest = Math.max(tally.longest, performance.now() - started);
       if (expected(answer)) {
         tally.requests += 1;
