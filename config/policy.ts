@@ -123,8 +123,11 @@ export const policy = Object.freeze({
     pipelined: 16,
     /** In each process. */
     maximum: 4_000,
-    /** Sockets that listen on the port: from each, one connection is taken in a turn of the event loop. */
-    listening: 32,
+    /**
+     * Sockets that listen on the port: from each, one connection is taken in a turn of the event loop. No more, as each may bring
+     * a packet of a thousand small requests, which are megabytes until the turn is over.
+     */
+    listening: 4,
   }),
   /** How long a process goes on at most after an error that nobody caught. */
   strayErrorLimitMs: 60_000,

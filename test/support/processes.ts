@@ -7,6 +7,8 @@ import { findFreePort, postForm } from './harness.ts';
 
 /** The real process, started as `npm start` starts it. */
 
+const server = ['--max-semi-space-size=16', '--max-old-space-size=512', 'server/main.ts'];
+
 /** For servers that one token's clients keep busy, also while they stop. */
 export const underLoad = { SHUTDOWN_DELAY_SECONDS: '1', RATE_LIMIT_OVERRIDES: 'exchanges=1000000/60' };
 
@@ -22,7 +24,7 @@ export interface Started extends Launched {
 
 export interface Processes {
   readonly dataDir: string;
-  launch(env: NodeJS.ProcessEnv, program?: string[]): Launched;
+  launch(env: NodeJS.ProcessEnv, program?: readonly string[]): Launched;
   /** Launches, and waits until it is ready. */
   start(env?: NodeJS.ProcessEnv): Promise<Started>;
   /** Ends what still runs. */
@@ -37,7 +39,7 @@ export async function createProcesses(): Promise<Processes> {
   const dataDir = join(parent, 'data');
   const children = new Set<ChildProcess>();
 
-  function launch(env: NodeJS.ProcessEnv, program = ['server/main.ts']): Launched {
+  function launch(env: NodeJS.ProcessEnv, program: readonly string[] = server): Launched {
     const child = spawn(process.execPath, program, {
       env: {
         PATH: process.env.PATH,
