@@ -227,7 +227,7 @@ export const policy = Object.freeze({
   /** `Retry-After` for an address over its limit: up to so many seconds, by chance, as all behind it come at once. */
   addressRetryAfter: 5,
   /**
-   * Refusals of the OAuth endpoints leave at this pace in each process, a tenth of a core; so many at once are none too many. The rest waits,
+   * Refusals of the OAuth endpoints leave at this pace in each process; so many at once are none too many. The rest waits,
    * no longer than clients put up with: so at most 1,000 wait.
    */
   refusalsASecond: 250,
