@@ -119,15 +119,12 @@ export const policy = Object.freeze({
     idleMs: 75_000,
     /** How often that is looked at. */
     checkMs: 2_000,
-    /** Requests that may wait behind the first of a connection. */
-    pipelined: 16,
+    /** Requests that may wait behind the first of a connection: hardly any client sends one, and each is memory. */
+    pipelined: 4,
     /** In each process. */
     maximum: 4_000,
-    /**
-     * Sockets that listen on the port: from each, one connection is taken in a turn of the event loop. No more, as each may bring
-     * a packet of a thousand small requests, which are megabytes until the turn is over.
-     */
-    listening: 4,
+    /** Sockets that listen on the port: from each, one connection is taken in a turn of the event loop. */
+    listening: 16,
   }),
   /** How long a process goes on at most after an error that nobody caught. */
   strayErrorLimitMs: 60_000,

@@ -97,7 +97,7 @@ export async function openListener(
  * libuv takes one connection in a turn of the event loop from each socket that listens (libuv/libuv#3696). Where the
  * connections that are open keep the process busy, a turn is long, and from a single socket new clients would be let in one by
  * one, until the kernel drops them. So several listen on the port, where the system can do that (SO_REUSEPORT). A worker gets its
- * connections from the primary.
+ * connections from the primary, one by one: of a queue of its own, all would be lost with a worker that is killed.
  * @returns all of them, the server first
  * @throws StartError
  */
@@ -156,12 +156,21 @@ function boundPipelines(maximum: number, listener: RequestListener): RequestList
     if (response.socket) return listener(request, response);
     const { socket } = request;
     const count = (ahead.get(socket) ?? 0) + 1;
-    if (count > maximum) socket.destroy();
+    if (count > maximum) cut(socket);
     if (socket.destroyed) return;
     ahead.set(socket, count);
     response.once('close', () => ahead.set(socket, (ahead.get(socket) ?? 1) - 1));
     listener(request, response);
   };
+}
+
+/**
+ * A connection that is closed only would have the rest of its packet parsed: of a thousand small requests each would cost memory
+ * until the end of the turn. To its parser, which Node.js has at `socket.parser`, the next request is an upgrade: the last of HTTP.
+ */
+function cut(socket: Socket & { readonly parser?: { onIncoming: () => 2 } | null }): void {
+  socket.destroy();
+  if (socket.parser) socket.parser.onIncoming = () => 2;
 }
 
 /** Alive, and not ready for anything: an orchestrator must wait for it, and not end it. */

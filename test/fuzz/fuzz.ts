@@ -1,4 +1,5 @@
 import fc from 'fast-check';
+import { policy } from '../../config/policy.ts';
 import type { Answer } from './answers.ts';
 import { type Connection, createRawSender, openConnection } from './connection.ts';
 import { edgeOf, Violation, verifyAnswer } from './invariants.ts';
@@ -43,7 +44,7 @@ const round = 5_000;
 const lanes = 6;
 const mutantLanes = 12;
 const batch = 16;
-const pipelined = 16;
+const { pipelined } = policy.connections;
 
 /**
  * Fuzzes until so many requests are sent.
