@@ -183,7 +183,12 @@ export function createApp(deps: AppDeps): Koa {
   endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);
-  mounted.use(at('/oauth/authorize', limitAuthorizations(issuer, config.limits, limits.countAuthorization)));
+  mounted.use(
+    at(
+      '/oauth/authorize',
+      limitAuthorizations(issuer, config.limits, limits.countAuthorization, limits.paceRefusal),
+    ),
+  );
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');

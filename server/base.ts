@@ -115,11 +115,11 @@ export function connect(
     onError: (err) => logger.error({ err }, 'a transaction was left open'),
   });
   const stores = createStores(database, (err, waiting, dropped) =>
-    logger.error({ err, waiting, dropped }, 'exchanges or refusals could not be recorded'),
+    logger.error({ err, waiting, dropped }, 'exchanges or counted events could not be recorded'),
   );
   metrics.database.watchPools(database.pools);
   metrics.upkeep.watchRecorder('exchanges', stores.usage.state);
-  metrics.upkeep.watchRecorder('refusals', stores.countedEvents.state);
+  metrics.upkeep.watchRecorder('counted_events', stores.countedEvents.state);
   const databaseClock = createDatabaseClock(database, (offsetMs) => {
     if (Math.abs(offsetMs) > policy.clockSkew * 1000)
       logger.warn({ offset_ms: offsetMs }, "this machine's clock is not the database's, which is gone by");

@@ -329,7 +329,7 @@ export const auditEventSchema = z
     reason: z.string().nullable(),
     count: z.int().min(1).meta({
       description:
-        'how many exchanges or refusals the event stands for, `at` being the last of them; 1 where they are not counted',
+        'how many of its kind the event stands for, `at` being the last of them; 1 where they are not counted',
     }),
   })
   .meta({ id: 'AuditEvent' });

@@ -36,14 +36,14 @@ export function createUpkeepMetrics(registry: Registry) {
   const waiting = registry.gauge(
     {
       name: 'platform_tokens_audit_events_waiting',
-      help: 'Exchanges, and events of refusals, that are not yet recorded.',
+      help: 'Exchanges, and other events of which many are one row, that are not yet recorded.',
       labels: ['kind'],
     },
     'sum',
   );
   const dropped = registry.counter({
     name: 'platform_tokens_audit_events_dropped_total',
-    help: 'Exchanges, and events of refusals, that will never be recorded.',
+    help: 'Exchanges, and other events of which many are one row, that will never be recorded.',
     labels: ['kind'],
   });
   const sealed = registry.gauge(
@@ -98,7 +98,7 @@ export function createUpkeepMetrics(registry: Registry) {
     },
     /** Asks the recorder at every reading. */
     watchRecorder(
-      kind: 'exchanges' | 'refusals',
+      kind: 'exchanges' | 'counted_events',
       read: () => { readonly waiting: number; readonly dropped: number },
     ): void {
       registry.onRead(() => {

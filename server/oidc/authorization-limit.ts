@@ -5,6 +5,7 @@ import { clientAddress } from '../http/client-address.ts';
 import { type Refusal, type RefusalReports, refusalFields } from '../http/rate-limit.ts';
 import type { SharedCounters } from '../storage/shared-counters.ts';
 import { cookiesFor } from './cookies.ts';
+import type { Pace } from './pace.ts';
 import { prefersHtml, writeNotice } from './page.ts';
 
 /** Counts an authorization request. @returns the refusal where it is one too many */
@@ -46,10 +47,12 @@ export function limitAuthorizations(
   issuer: string,
   limits: Limits,
   countAuthorization: AuthorizationLimit,
+  paceRefusal: Pace,
 ): Middleware {
-  return (ctx, next) => {
+  return async (ctx, next) => {
     const refusal = countAuthorization(ctx);
     if (!refusal) return next();
+    await paceRefusal();
     ctx.state.route = ctx.path;
     ctx.set(refusalFields(refusal, limits[limit]));
     if (prefersHtml(ctx)) {

@@ -27,12 +27,8 @@ export function formEndpoint(
     // RFC 6749 §5.1
     ctx.res.setHeader('Cache-Control', 'no-store');
     ctx.res.setHeader('Pragma', 'no-cache');
-    if (ctx.method !== 'POST') {
-      ctx.set('Allow', 'POST');
-      writeError(ctx, new OAuthError(405, 'invalid_request', 'this endpoint takes POST'), issuer);
-      return;
-    }
     try {
+      if (ctx.method !== 'POST') throw notPost;
       await next();
       if (ctx.status === 200) failureLimits.clientSucceeded(ctx);
     } catch (error) {
@@ -43,6 +39,8 @@ export function formEndpoint(
     if (ctx.state.failed || (ctx.status >= 400 && ctx.status < 500)) await paceRefusal();
   };
 }
+
+const notPost = new OAuthError(405, 'invalid_request', 'this endpoint takes POST', { Allow: 'POST' });
 
 function toOAuthError(error: unknown, onUnexpected: (error: unknown) => void): OAuthError {
   if (error instanceof OAuthError) return error;

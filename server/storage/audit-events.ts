@@ -25,7 +25,7 @@ export interface AuditEvent {
 
 /** As the trail has it. */
 export interface ListedEvent extends AuditEvent {
-  /** How many exchanges, or refusals, it stands for. */
+  /** How many of its kind it stands for. */
   readonly count: number;
 }
 

@@ -71,6 +71,7 @@ describe('waits for its turn in a storm:', () => {
   it.each([
     ['a dead token', () => exchange(harness.url, unknown())],
     ['a request that is none', () => postForm(harness.url, { grant_type: 'nonsense' })],
+    ['a method that the endpoint has not', () => fetch(`${harness.url}/oauth/token`)],
     [
       'a client secret',
       () =>

@@ -428,7 +428,7 @@ export interface components {
              * @description RFC 3339, UTC
              */
             at: string;
-            /** @description how many exchanges or refusals the event stands for, `at` being the last of them; 1 where they are not counted */
+            /** @description how many of its kind the event stands for, `at` being the last of them; 1 where they are not counted */
             count: number;
             /**
              * Format: uuid
