@@ -70,7 +70,8 @@ export function requestLog(logger: Logger, observer?: RequestObserver): Middlewa
         ip,
         ...(aborted ? { aborted } : {}),
       };
-      if (ctx.res.statusCode >= 500) logger.error(line, 'request');
+      // 501 is what was asked for: no failure.
+      if (ctx.res.statusCode >= 500 && ctx.res.statusCode !== 501) logger.error(line, 'request');
       else if (quietRoutes.has(route)) logger.debug(line, 'request');
       else logger.info(line, 'request');
     });

@@ -38,7 +38,7 @@ export type HttpMetrics = ReturnType<typeof createHttpMetrics>;
 export function createHttpMetrics(registry: Registry) {
   const requests = registry.counter({
     name: 'platform_tokens_http_requests_total',
-    help: 'Requests that were answered, or whose client went away (4xx).',
+    help: 'Requests that were answered, or whose client went away (4xx, like a 501: what nobody offers is no failure).',
     labels: ['route', 'method', 'status'],
   });
   const durations = registry.histogram(
@@ -88,7 +88,8 @@ export function createHttpMetrics(registry: Registry) {
       byStatus = [];
       cells.set(method, byStatus);
     }
-    const index = status >= 100 && status < 600 ? Math.trunc(status / 100) : 0;
+    const failed = status === 501 ? 400 : status;
+    const index = failed >= 100 && failed < 600 ? Math.trunc(failed / 100) : 0;
     const cell = byStatus[index] ?? requests(name, method, statuses[index] as string);
     byStatus[index] = cell;
     cell.value += 1;

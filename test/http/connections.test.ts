@@ -66,6 +66,31 @@ describe('a request target', () => {
   });
 });
 
+describe('a Host header', () => {
+  const get = (...lines: string[]) =>
+    ['GET /health/live HTTP/1.1', ...lines, 'Connection: close', '', ''].join('\r\n');
+
+  it.each([
+    [],
+    ['Host: a', 'Host: a'],
+    ['Host: a', 'hOST: b'],
+    ['Host: []:%%'],
+    ['Host: a/b'],
+    ['Host: a b'],
+    ['Host: user@a'],
+    ['Host: a:b'],
+  ])('that is missing, repeated or none is 400 (RFC 9112 §3.2): %s %s', async (...lines: string[]) => {
+    expect(status(await send(get(...lines)))).toBe(400);
+  });
+
+  it.each(['a', 'a.example:8443', '192.0.2.1', '[2001:db8::1]:80', 'localhost:', ''])(
+    'may be %s',
+    async (host) => {
+      expect(status(await send(get(`Host: ${host}`)))).toBe(200);
+    },
+  );
+});
+
 describe('what is no HTTP, behind a request with secrets', () => {
   it('is cut, and neither the request nor its credentials are logged', async () => {
     const { token } = await harness.build.platformToken();
