@@ -27,7 +27,10 @@ const limits = Object.freeze({
   /** Writes to the admin API: twenty a second for a provisioning job, two for somebody who clicks. */
   'admin-writes-client': perMinute(1_200),
   'admin-writes-user': perMinute(120),
-  /** Authorization requests of one address, or of the user whose browser is known: each leaves a row. Twenty a second for a company. */
+  /**
+   * Authorization requests, and requests to sign out, of one address, or of the user whose browser is known: each leaves a row. Twenty a second
+   * for a company.
+   */
   authorizations: perMinute(1_200),
   /** Sign-in attempts that fail. Five tries for a typo, then a pause that makes guessing hopeless. */
   'sign-in-account-address': perQuarter(5),
@@ -152,8 +155,10 @@ export const policy = Object.freeze({
   signInBodyLimit: 16 * 1024,
   adminRequestBodyLimit: 64 * 1024,
   leakReportBodyLimit: 1024 * 1024,
-  /** Reports whose bodies are read at once: nobody has shown yet who sends them. */
+  /** Reports whose bodies are read at once, of all and of one network, and for how long: nobody has shown yet who sends them. */
   leakReportsAtOnce: 64,
+  leakReportsOfNetwork: 8,
+  leakReportBodyMs: 5_000,
   /** Tokens of one leak report. */
   leakReportTokens: 1_000,
   /** How long a leak report is known again. After that it does no more than it did: a revoked token stays revoked. */

@@ -22,6 +22,9 @@ export class Problem extends Error {
 
 export const notFound = () => new Problem({ status: 404, title: 'Not Found' });
 
+export const methodNotAllowed = (methods: readonly string[]) =>
+  new Problem({ status: 405, title: 'Method Not Allowed', headers: { Allow: methods.join(', ') } });
+
 export function writeProblem(ctx: Context, issuer: string, details: ProblemDetails): void {
   const { status, title, detail, type, errors, headers } = details;
   ctx.status = status;

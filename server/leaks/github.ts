@@ -1,12 +1,14 @@
 import { createHash, verify } from 'node:crypto';
+import { setTimeout } from 'node:timers/promises';
 import type Router from '@koa/router';
 import type { Context } from 'koa';
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
 import type { ExchangeSubject } from '../domain/exchange-policy.ts';
+import { networkOf } from '../domain/network.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
-import { maskSecrets } from '../domain/redaction.ts';
 import { BodyError, readBytes } from '../http/body.ts';
+import { clientAddress } from '../http/client-address.ts';
 import { Problem } from '../http/problem.ts';
 import { requestEvent } from '../http/request-event.ts';
 import { createRouter } from '../http/router.ts';
@@ -39,9 +41,9 @@ type Match = z.infer<typeof reportSchema>[number];
 /** `POST /leaks/github`: reports of GitHub's secret-scanning partner programme. What is reported is public, so revoked. */
 export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }: LeakDeps): Router {
   const router = createRouter();
-  let reading = 0;
+  const reading = createReading();
   router.post('/leaks/github', async (ctx) => {
-    const body = await readBounded(ctx);
+    const body = await readSigned(ctx, keys, reading);
     const matches = parseReport(body);
     const subjects = await Promise.all(matches.map(({ token }) => find(token)));
     await revokeAll(ctx, createHash('sha256').update(body).digest(), matches, subjects);
@@ -54,21 +56,6 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
     }));
   });
   return router;
-
-  /** Bodies are large, and whose they are is known when they are there. */
-  async function readBounded(ctx: Context): Promise<Buffer> {
-    if (reading >= policy.leakReportsAtOnce) {
-      const headers = { 'Retry-After': String(policy.retryAfter) };
-      const detail = 'Too many reports at once; try again.';
-      throw new Problem({ status: 503, title: 'Service Unavailable', detail, headers });
-    }
-    reading += 1;
-    try {
-      return await readSigned(ctx, keys);
-    } finally {
-      reading -= 1;
-    }
-  }
 
   async function find(token: string): Promise<ExchangeSubject | undefined> {
     if (!isPlatformTokenFormat(token)) return undefined;
@@ -114,8 +101,39 @@ export function leakRoutes({ keys, leakReports, transaction, clock, ...stores }:
   }
 }
 
-/** The body, of which nothing is read before it is known whose it is. */
-async function readSigned(ctx: Context, keys: GitHubKeys): Promise<Buffer> {
+type Reading = ReturnType<typeof createReading>;
+
+/**
+ * Bodies are large, and whose they are is known when they are there: so many are read at once, and of one network fewer, which else could
+ * keep everybody out by sending slowly.
+ */
+function createReading() {
+  const present = new Map<string, number>();
+  let total = 0;
+  return async (ctx: Context): Promise<Buffer> => {
+    const network = networkOf(clientAddress(ctx));
+    const own = present.get(network) ?? 0;
+    if (total >= policy.leakReportsAtOnce || own >= policy.leakReportsOfNetwork) {
+      const headers = { 'Retry-After': String(policy.retryAfter) };
+      const detail = 'Too many reports at once; try again.';
+      ctx.req.resume();
+      throw new Problem({ status: 503, title: 'Service Unavailable', detail, headers });
+    }
+    total += 1;
+    present.set(network, own + 1);
+    try {
+      return await readLimited(ctx);
+    } finally {
+      total -= 1;
+      const left = (present.get(network) ?? 1) - 1;
+      if (left > 0) present.set(network, left);
+      else present.delete(network);
+    }
+  };
+}
+
+/** The body, of which nothing is read where nobody can have signed it. */
+async function readSigned(ctx: Context, keys: GitHubKeys, read: Reading): Promise<Buffer> {
   // No 401: it would have to name a scheme (RFC 9110 §15.5.2), and there is none for this signature.
   const refuse = (detail: string) => {
     ctx.req.resume();
@@ -125,21 +143,37 @@ async function readSigned(ctx: Context, keys: GitHubKeys): Promise<Buffer> {
   const signature = /^[A-Za-z0-9+/]{1,256}={0,2}$/.exec(ctx.get('Github-Public-Key-Signature'))?.[0];
   if (!identifier || !signature) throw refuse('The signature of GitHub is missing.');
   if (!ctx.is('application/json')) throw refuse('The body must be application/json.');
-  const body = await readLimited(ctx);
-  const key = await findKey(keys, identifier);
+  const key = await findKey(keys, identifier).catch((error) => {
+    ctx.req.resume();
+    throw error;
+  });
+  if (!key) throw refuse('The signature is not valid.');
+  const body = await read(ctx);
   // ECDSA-NIST-P256V1-SHA256, as DER.
-  if (!key || !verify('sha256', body, key, Buffer.from(signature, 'base64')))
+  if (!verify('sha256', body, key, Buffer.from(signature, 'base64')))
     throw badRequest('The signature is not valid.');
   return body;
 }
 
 async function readLimited(ctx: Context): Promise<Buffer> {
+  const ended = new AbortController();
+  const late = setTimeout(policy.leakReportBodyMs, undefined, ended).then(() => {
+    const headers = { Connection: 'close' };
+    throw new Problem({
+      status: 408,
+      title: 'Request Timeout',
+      detail: 'The body came too slowly.',
+      headers,
+    });
+  });
   try {
-    return await readBytes(ctx.req, policy.leakReportBodyLimit);
+    return await Promise.race([readBytes(ctx.req, policy.leakReportBodyLimit), late]);
   } catch (error) {
     if (!(error instanceof BodyError)) throw error;
     const title = error.status === 413 ? 'Content Too Large' : 'Bad Request';
     throw new Problem({ status: error.status, title, detail: error.message });
+  } finally {
+    ended.abort();
   }
 }
 
@@ -169,13 +203,13 @@ function parseReport(body: Buffer): Match[] {
   return data;
 }
 
-/** For the audit trail: where GitHub found it, in words of a bounded length in which no token stands. */
+/** For the audit trail: where GitHub found it, in words of a bounded length. */
 function reasonOf(match: Match | undefined): string {
   const source = /^\w{1,64}$/.exec(match?.source ?? '')?.[0] ?? 'unknown';
-  const reason = maskSecrets(`reported as leaked: ${source}`);
+  const reason = `reported as leaked: ${source}`;
   const address = match?.url && URL.canParse(match.url) ? new URL(match.url) : undefined;
   if (!address || !/^https?:$/.test(address.protocol) || address.username || address.password) return reason;
-  const whole = `${reason} ${maskSecrets(address.href)}`;
+  const whole = `${reason} ${address.href}`;
   return whole.length <= policy.reasonMaximumLength ? whole : reason;
 }
 

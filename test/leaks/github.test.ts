@@ -1,8 +1,9 @@
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { policy } from '../../config/policy.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { createHarness, exchange, type Harness, rawPost } from '../support/harness.ts';
 
@@ -243,6 +244,45 @@ describe('a report', () => {
     };
     expect((await send(body, headers)).body).toMatchObject([{ label: 'true_positive' }]);
     expect((await send(' [ ] ')).body).toEqual([]);
+  });
+
+  it('is kept out by no more than its own network’s slow ones, and by those for seconds only', {
+    timeout: 30_000,
+  }, async () => {
+    const head = (identifier: string) =>
+      [
+        'POST /leaks/github HTTP/1.1',
+        'Host: x',
+        'Content-Type: application/json',
+        `Github-Public-Key-Identifier: ${identifier}`,
+        'Github-Public-Key-Signature: AAAA',
+        'Content-Length: 1000',
+        '',
+        '[',
+      ].join('\r\n');
+    const slow = async (identifier: string) => {
+      const socket = connect(Number(new URL(harness.url).port), '127.0.0.1');
+      let received = '';
+      socket.setEncoding('latin1').on('data', (text) => {
+        received += text;
+      });
+      const closed = once(socket, 'close');
+      socket.write(head(identifier));
+      return { socket, closed, received: () => received };
+    };
+    // Nobody can have signed these: they are answered before their bodies are there.
+    const unknown = await slow('unknown');
+    await expect.poll(unknown.received).toMatch(/^HTTP\/1\.1 400 /);
+    unknown.socket.destroy();
+
+    const all = await Promise.all(Array.from({ length: policy.leakReportsOfNetwork }, () => slow('current')));
+    await expect.poll(async () => (await send(' [  ] ')).status).toBe(503);
+    for (const { closed, received } of all) {
+      await closed;
+      expect(received()).toMatch(/^HTTP\/1\.1 408 /);
+      expect(received()).toContain('application/problem+json');
+    }
+    expect((await send('  [  ]  ')).status).toBe(200);
   });
 
   it('with a thousand tokens is answered at once', async () => {
