@@ -267,10 +267,10 @@ const redirectUri = absoluteUri.refine((value) => {
   // RFC 9700 §4.1: https, or http on loopback (RFC 8252 §7.3).
   const url = URL.canParse(value) ? new URL(value) : undefined;
   return (
-    url?.protocol === 'https:' ||
+    (url?.protocol === 'https:' && /^([a-z\d.-]+|\[[\da-f:.]+\])$/.test(url.hostname)) ||
     (url?.protocol === 'http:' && /^(localhost|127\.0\.0\.1|\[::1\])$/.test(url.hostname))
   );
-}, 'must be https, or http on loopback');
+}, 'must be https at the name of a host, or http on loopback');
 const clientMembers = {
   name,
   grant_types: z.array(clientGrants).max(4),

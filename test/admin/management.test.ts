@@ -600,6 +600,8 @@ describe('clients', () => {
     [{ redirect_uris: ['http://example.com/cb'] }, '/redirect_uris/0'],
     [{ redirect_uris: ['javascript:alert(1)'] }, '/redirect_uris/0'],
     [{ redirect_uris: ['https://example.com/#f'] }, '/redirect_uris/0'],
+    [{ redirect_uris: ['https://*/cb'] }, '/redirect_uris/0'],
+    [{ redirect_uris: ['https://x;frame-ancestors/cb'] }, '/redirect_uris/0'],
     [{ client_id: 'admin' }, '/client_id'],
     [{ client_secret: 'x' }, '/client_secret'],
     [{ service: 'No Slug' }, '/service'],

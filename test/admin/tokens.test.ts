@@ -636,6 +636,9 @@ describe('revoking', () => {
       expect((await exchange(harness.url, token)).status).toBe(status);
     }
     expect((await revoke({ ids: [a.id] }, jwt)).body).toEqual({ revoked: 0, not_found: [] });
+    await revoke({ ids: [c.id], reason: `leaked ${c.token}, see mail` }, jwt);
+    const { body: trail } = await call('GET', `/audit-events?token_id=${c.id}`);
+    expect(trail.data[0]).toMatchObject({ reason: 'leaked [redacted], see mail' });
     const events = await call('GET', `/audit-events?token_id=${b.id}`);
     expect(events.body.data[0]).toMatchObject({
       action: 'token.revoked',

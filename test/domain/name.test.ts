@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { nameFault } from '../../server/domain/name.ts';
+import { createPlatformToken } from '../../server/domain/platform-token.ts';
 
 describe('a name is refused', () => {
   it.each([
@@ -22,6 +23,7 @@ describe('a name is refused', () => {
     ['tags that are no flag', '🏴\u{e0061}x'],
     ['a mark alone', '\u0301'],
     ['a noncharacter', 'a\ufffeb'],
+    ['a platform token in it', `key ${createPlatformToken('ptk').token}.`],
   ])('for %s', (_what, name) => {
     expect(nameFault(name)).toBeTypeOf('string');
   });
@@ -29,6 +31,7 @@ describe('a name is refused', () => {
 
 describe('a name stays', () => {
   it.each([
+    ['a build of a commit', `build_${'0123456789abcdef'.repeat(4).slice(0, 49)}`],
     ['a Latin word with a Persian plural', 'CD\u200cها'],
     ['a Persian ordinal', 'سال ۱۴۰۲\u200cام'],
     ['a word that ends in a Malayalam chillu', 'അവന്\u200d പറഞ്ഞു'],
