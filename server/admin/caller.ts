@@ -1,6 +1,6 @@
 import type { JWTPayload } from 'jose';
 import type { Context } from 'koa';
-import { type AccessTokenDeps, createAccessTokens, scopesOf } from '../http/access-tokens.ts';
+import { type AccessTokenDeps, createAccessTokens } from '../http/access-tokens.ts';
 import { Problem } from '../http/problem.ts';
 import type { Client } from '../storage/clients.ts';
 import type { Membership, Memberships } from '../storage/memberships.ts';
@@ -61,13 +61,14 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
     async findCaller(claims) {
       const holder = await accessTokens.findHolder(claims);
       if (!holder) throw unauthorized('invalid_token');
-      const scopes = scopesOf(claims);
-      return holder.type === 'client' ? machine(holder.client, scopes) : signedInUser(holder.user, scopes);
+      return holder.type === 'client'
+        ? machine(holder.client, holder.scopes)
+        : signedInUser(holder.user, holder.scopes);
     },
   };
 
   function machine(client: Client, scopes: ReadonlySet<string>): Caller {
-    if (!scopes.has('admin') || !client.scopes.includes('admin')) throw insufficientScope('admin');
+    if (!scopes.has('admin')) throw insufficientScope('admin');
     return { type: 'client', id: client.id, visibility: { all: true } };
   }
 

@@ -11,6 +11,11 @@ export function digestClientSecret(secret: string): Buffer {
   return createHash('sha256').update(secret).digest();
 }
 
+/** Names a secret in the access tokens that were had with it; tells nothing of it, nor of its digest. */
+export function clientSecretReference(digest: Buffer): string {
+  return createHash('sha256').update('access tokens').update(digest).digest('base64url').slice(0, 16);
+}
+
 /** Constant time: both sides are digests of the same length. */
 export function verifyClientSecret(secret: string, digest: Buffer): boolean {
   return timingSafeEqual(digestClientSecret(secret), digest);

@@ -1,5 +1,7 @@
 import { type JWTPayload, errors as joseErrors, jwtVerify } from 'jose';
+import { clientSecretReference } from '../domain/client-secret.ts';
 import { dashboardClientId } from '../domain/dashboard-client.ts';
+import { endedBySignOut } from '../domain/sign-out.ts';
 import { isUuid } from '../domain/uuid.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 import type { Artifacts } from '../storage/artifacts.ts';
@@ -15,10 +17,11 @@ export interface AccessTokenDeps {
   readonly clock: () => Date;
 }
 
-/** Who holds an access token of the admin API, as things are now. */
-export type Holder =
+/** Who holds an access token of the admin API, as things are now. The scopes are those that its client may still have. */
+export type Holder = { readonly scopes: ReadonlySet<string> } & (
   | { readonly type: 'client'; readonly client: Client }
-  | { readonly type: 'user'; readonly user: User };
+  | { readonly type: 'user'; readonly user: User }
+);
 
 // RFC 7515 §3.1, §2: base64url without anything else; jose would read past white space.
 const compactJws = /^[\w-]+\.[\w-]+\.[\w-]+$/;
@@ -49,15 +52,27 @@ export function createAccessTokens({ issuer, keySet, users, clients, artifacts, 
       }
     },
 
-    /** Undefined where the grant, the client or the user is gone: a deactivated user is out at once. */
-    async findHolder({ sub, client_id, grant_id }: JWTPayload): Promise<Holder | undefined> {
+    /**
+     * Undefined where the grant, the client, its secret or the user is gone, or the user was signed out everywhere: whoever is
+     * deactivated is out at once.
+     */
+    async findHolder(claims: JWTPayload): Promise<Holder | undefined> {
+      const { sub, client_id, grant_id, secret_id, auth_time } = claims;
       if (!(await isGranted(grant_id))) return undefined;
       // A client that is gone opens nothing, neither for itself nor for the user who signed in through it.
       const client = await clients.find(String(client_id));
-      if (sub === client_id) return client && { type: 'client', client };
+      const scopes = [...scopesOf(claims)].filter((scope) => !client || client.scopes.includes(scope));
+      if (sub === client_id) {
+        // What was had with a secret ends with it.
+        const isPresent = client?.secretDigest && secret_id === clientSecretReference(client.secretDigest);
+        const mayHave = client?.grantTypes.includes('client_credentials');
+        return isPresent && mayHave ? { type: 'client', client, scopes: new Set(scopes) } : undefined;
+      }
       if (!client && client_id !== dashboardClientId) return undefined;
-      const user = isUuid(sub) ? await users.find(sub) : undefined;
-      return user?.status === 'active' ? { type: 'user', user } : undefined;
+      const found = isUuid(sub) ? await users.findWithSignOut(sub) : undefined;
+      if (found?.user.status !== 'active') return undefined;
+      if (endedBySignOut(Number(auth_time ?? 0), found.signedOutAt)) return undefined;
+      return { type: 'user', user: found.user, scopes: new Set(scopes) };
     },
   };
 

@@ -1,4 +1,5 @@
 import type { FindAccount } from 'oidc-provider';
+import { endedBySignOut } from '../domain/sign-out.ts';
 import type { Users } from '../storage/users.ts';
 
 /**
@@ -10,9 +11,7 @@ export function createFindAccount(users: Users): FindAccount {
     const found = await users.findWithSignOut(id);
     if (found?.user.status !== 'active') return undefined;
     const began = (source as { authTime?: number } | undefined)?.authTime ?? ctx.oidc.session?.loginTs;
-    // The library counts in whole seconds.
-    const signedOut = Math.floor((found.signedOutAt?.getTime() ?? 0) / 1000);
-    if (began !== undefined && began < signedOut) return undefined;
+    if (began !== undefined && endedBySignOut(began, found.signedOutAt)) return undefined;
     return { accountId: id, claims: () => ({ sub: id }) };
   };
 }

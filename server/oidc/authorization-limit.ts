@@ -8,7 +8,7 @@ import { cookiesFor } from './cookies.ts';
 import type { Pace } from './pace.ts';
 import { prefersHtml, writeNotice } from './page.ts';
 
-/** Counts an authorization request. @returns the refusal where it is one too many */
+/** Counts an authorization request, or a request to sign out. @returns the refusal where it is one too many */
 export type AuthorizationLimit = (ctx: Context) => Refusal | undefined;
 
 export interface AuthorizationLimitDeps {
@@ -21,7 +21,7 @@ export interface AuthorizationLimitDeps {
 const limit: LimitName = 'authorizations';
 
 /**
- * Each authorization request leaves a row, whoever sends it. A browser that has signed in before is counted by its user: no flood
+ * Each authorization request leaves a row, and each request to sign out, whoever sends it. A browser that has signed in before is counted by its user: no flood
  * from the address that it shares keeps it out.
  */
 export function createAuthorizationLimit({
@@ -30,10 +30,10 @@ export function createAuthorizationLimit({
   sharedCounters,
   reports,
 }: AuthorizationLimitDeps): AuthorizationLimit {
-  const { knownBrowser } = cookiesFor(issuer).names;
+  const { readKnownBrowser } = cookiesFor(issuer);
   const counter = sharedCounters.counter(limit, limits[limit]);
   return (ctx) => {
-    const key = ctx.cookies.get(knownBrowser, { signed: true }) ?? networkOf(clientAddress(ctx));
+    const key = readKnownBrowser(ctx)?.userId ?? networkOf(clientAddress(ctx));
     if (counter.used(key) >= limits[limit].points) {
       return reports.report({ limit, wait: counter.wait(key) }, key);
     }
@@ -42,7 +42,7 @@ export function createAuthorizationLimit({
   };
 }
 
-/** In front of the authorization endpoint. No redirect carries the refusal: nobody has looked at the `redirect_uri` yet. */
+/** In front of the endpoints that browsers are sent to. No redirect carries the refusal: nobody has looked at the `redirect_uri` yet. */
 export function limitAuthorizations(
   issuer: string,
   limits: Limits,

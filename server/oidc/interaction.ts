@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import type Router from '@koa/router';
 import type { Context } from 'koa';
 import type Provider from 'oidc-provider';
@@ -5,6 +6,7 @@ import { errors } from 'oidc-provider';
 import { type Limits, policy } from '../../config/policy.ts';
 import { networkOf } from '../domain/network.ts';
 import { verifyPassword } from '../domain/password.ts';
+import { authTimeOf } from '../domain/sign-out.ts';
 import { BodyError, readBody } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { type Refusal, refusalFields } from '../http/rate-limit.ts';
@@ -140,7 +142,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     }
     const form = await readForm(ctx);
     if (typeof form === 'number') return writeNotPossible(ctx, form, (texts) => texts.unreadableForm);
-    const known = ctx.cookies.get(cookies.names.knownBrowser, { signed: true });
+    const known = cookies.readKnownBrowser(ctx);
     const lately =
       known === undefined
         ? signInLimits.refusedLately({ account: form.email, address: clientAddress(ctx) })
@@ -156,11 +158,11 @@ export function signInRoutes(deps: SignInDeps): Router {
     const attempt = {
       account: found?.user.email ?? form.email,
       address: clientAddress(ctx),
-      // Signed in here before, as this very user: no stranger can use up the attempts of this browser.
-      knownBrowser: found !== undefined && known === found.user.id,
+      // Signed in here before, as this very user: nobody else can use up the attempts of this browser.
+      knownBrowser: found !== undefined && known?.userId === found.user.id ? known.id : undefined,
     };
     // Another user's cookie is none: what was refused lately costs the counters nothing.
-    const again = attempt.knownBrowser ? undefined : signInLimits.refusedLately(attempt);
+    const again = attempt.knownBrowser === undefined ? signInLimits.refusedLately(attempt) : undefined;
     const refusal = again ?? (await signInLimits.count(attempt));
     if (refusal) {
       recordLimited(ctx, found?.user, attempt.address);
@@ -169,18 +171,21 @@ export function signInRoutes(deps: SignInDeps): Router {
 
     // One path for everybody, so that neither the time nor the words tell whether there is such a user.
     const right = await verifyPassword(form.password, found?.passwordHash);
-    const user = right && found && maySignIn(found.user) ? found.user : undefined;
-    await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user, right)]);
+    // By the clock that a sign-out everywhere is written by, and read before the row is read again: what was changed meanwhile counts, and
+    // what changes later ends this.
+    const at = clock();
+    const confirmed =
+      right && found ? await users.confirmCredentials(found.user.id, found.passwordHash) : undefined;
+    const user = confirmed && found?.user;
+    await auditEvents.insert([signInEvent(ctx, at, user, found?.user, right)]);
     deps.onSignIn(user ? 'signed_in' : 'wrong_credentials');
-    if (!user) return writeForm(ctx, interaction, form.email, true);
+    if (!confirmed || !user) return writeForm(ctx, interaction, form.email, true);
 
     await signInLimits.takeBack(attempt);
     await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
-    ctx.cookies.set(cookies.names.knownBrowser, user.id, cookies.knownBrowser);
+    cookies.writeKnownBrowser(ctx, { userId: user.id, id: attempt.knownBrowser ?? randomUUID() });
     ctx.set('Cache-Control', 'no-store');
-    // By the clock that a sign-out everywhere is written by: the two are compared (account.ts).
-    const ts = Math.floor(clock().getTime() / 1000);
-    const login = { accountId: user.id, amr: ['pwd'], ts };
+    const login = { accountId: user.id, amr: ['pwd'], ts: authTimeOf(at, confirmed.signedOutAt) };
     const returnTo = await deps.provider().interactionResult(ctx.req, ctx.res, { login });
     ctx.status = 303;
     ctx.redirect(returnTo);
@@ -188,8 +193,6 @@ export function signInRoutes(deps: SignInDeps): Router {
 
   return router;
 }
-
-const maySignIn = ({ status, kind }: User) => status === 'active' && kind === 'person';
 
 /** @returns the fields, or the status of a body that is no such form */
 async function readForm(ctx: Context): Promise<{ email: string; password: string } | 400 | 413 | 415> {
@@ -266,5 +269,6 @@ function signInEvent(
 function reasonOf(target: User | undefined, right: boolean): string {
   if (!target) return 'no such user';
   if (!right) return 'wrong password';
-  return target.kind === 'person' ? 'not active' : 'a service account';
+  if (target.kind !== 'person') return 'a service account';
+  return target.status === 'active' ? 'changed meanwhile' : 'not active';
 }

@@ -64,11 +64,8 @@ export function introspection(deps: IntrospectionDeps): Middleware {
     if (client.serviceId !== null || claims.aud !== adminAudience(issuer)) return inactive;
     const holder = await accessTokens.findHolder(claims);
     if (!holder) return inactive;
-    const scopes = [...scopesOf(claims)];
-    if (holder.type === 'user') return active(claims, scopes);
-    // A machine has no more than its client has now.
-    const present = scopes.filter((scope) => holder.client.scopes.includes(scope));
-    return present.length > 0 ? active(claims, present) : inactive;
+    // A machine without a scope can do nothing.
+    return holder.type === 'user' || holder.scopes.size > 0 ? active(claims, [...holder.scopes]) : inactive;
   }
 
   async function write(ctx: Context, { id }: Client, answer: Answer): Promise<void> {

@@ -3,7 +3,7 @@ import compose from 'koa-compose';
 import Provider, { type Configuration, errors } from 'oidc-provider';
 import type { SigningAlg } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
-import { verifyClientSecret } from '../domain/client-secret.ts';
+import { clientSecretReference, verifyClientSecret } from '../domain/client-secret.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 import type { Users } from '../storage/users.ts';
 import { createFindAccount } from './account.ts';
@@ -110,9 +110,13 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     // Browsers use the dashboard, which is of the same origin.
     clientBasedCORS: () => false,
     findAccount: createFindAccount(deps.users),
-    extraTokenClaims(_ctx, token) {
-      // The admin API asks whether the grant is still there: a sign-out ends what it gave.
-      return token.kind === 'AccessToken' ? { grant_id: grantReference(String(token.grantId)) } : undefined;
+    // The admin API asks whether what a token came from is still there: a sign-out, a new password and a new secret end what they gave.
+    extraTokenClaims({ oidc: { client, entities } }, token) {
+      if (token.kind !== 'AccessToken')
+        return { secret_id: clientSecretReference(Buffer.from(String(client?.clientSecret), 'base64url')) };
+      // RFC 9068 §2.2.1
+      const { authTime } = entities.AuthorizationCode ?? entities.RefreshToken ?? {};
+      return { grant_id: grantReference(String(token.grantId)), auth_time: authTime };
     },
     formats: {
       customizers: {

@@ -8,8 +8,8 @@ export interface Attempt {
   /** The e-mail, as the user has it or as it was typed. */
   readonly account: string;
   readonly address: string | null;
-  /** Whether this browser has signed in as this user before. */
-  readonly knownBrowser: boolean;
+  /** Which one it is of those that this user has signed in by before. */
+  readonly knownBrowser: string | undefined;
 }
 
 export interface SignInLimits {
@@ -93,8 +93,7 @@ export function createSignInLimits({
       for (const key of [keys.both, keys.network, keys.account]) {
         const found = lately.get(key);
         if (!found || now() >= found.until) lately.delete(key);
-        // A known browser's limit is of its user alone.
-        else if (found.limit !== 'sign-in-known-browser') {
+        else {
           const wait = Math.max(1, Math.ceil((found.end - now()) / 1000));
           return reports.report({ limit: found.limit, wait }, keys.network);
         }
@@ -103,7 +102,8 @@ export function createSignInLimits({
     },
     async count(attempt) {
       const keys = keysOf(attempt);
-      if (attempt.knownBrowser) return known.consume(keys.account, keys.network);
+      if (attempt.knownBrowser !== undefined)
+        return known.consume(digest(attempt.knownBrowser), keys.network);
       return (
         (await here.consume(keys.both, keys.network)) ??
         (await address.consume(keys.network, keys.network)) ??
@@ -112,7 +112,7 @@ export function createSignInLimits({
     },
     async takeBack(attempt) {
       const keys = keysOf(attempt);
-      if (attempt.knownBrowser) return known.reset(keys.account);
+      if (attempt.knownBrowser !== undefined) return known.reset(digest(attempt.knownBrowser));
       await here.reset(keys.both);
       await address.giveBack(keys.network);
       await everywhere.giveBack(keys.account);

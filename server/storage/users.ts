@@ -76,6 +76,21 @@ export function createUsers(knex: Knex) {
       );
     },
 
+    /**
+     * That an active person still has this password, once whatever changes them at the moment is done.
+     * @returns undefined where it is not so
+     */
+    async confirmCredentials(
+      id: string,
+      passwordHash: string | null,
+    ): Promise<{ signedOutAt: Date | null } | undefined> {
+      const row = await knex('users')
+        .where({ id, password_hash: passwordHash, status: 'active', kind: 'person' })
+        .forShare()
+        .first('signed_out_at');
+      return row && { signedOutAt: row.signed_out_at };
+    },
+
     /** @param text literal substring of the name or the e-mail, any case */
     list(text: string | undefined, page: PageRequest): Promise<Page<User>> {
       const sort = {
@@ -105,7 +120,12 @@ export function createUsers(knex: Knex) {
           id,
           ...change,
           ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
-          ...(signedOutAt === undefined ? {} : { signed_out_at: signedOutAt }),
+          // Each in a second of its own (domain/sign-out.ts).
+          ...(signedOutAt && {
+            signed_out_at: knex.raw("GREATEST(?::timestamptz, signed_out_at + interval '1 second')", [
+              signedOutAt,
+            ]),
+          }),
         });
     },
   };

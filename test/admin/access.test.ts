@@ -1,6 +1,7 @@
 import { createHmac } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createClientSecret } from '../../server/domain/client-secret.ts';
 import { createHarness, exchange, type Harness } from '../support/harness.ts';
 
 interface Operation {
@@ -81,10 +82,7 @@ async function expectEverywhere401(authorization: string | undefined, challenge:
 }
 const invalid = `Bearer error="invalid_token", ${metadata}`;
 
-async function machineClaims() {
-  const { id } = await harness.build.client(['admin']);
-  return { sub: id, client_id: id, scope: 'admin' };
-}
+const machineClaims = () => harness.build.machineClaims();
 
 it('knows every route of the contract', () => {
   const known = operations.map(({ method, path }) => `${method} ${path.replace(/[0-9a-f-]{36}/g, '*')}`);
@@ -219,6 +217,33 @@ describe('every route refuses with 401', () => {
     await expectEverywhere401(`Bearer ${jwt}`, invalid);
   });
 
+  it('the token of a client whose secret was replaced, which worked before', async () => {
+    const claims = await machineClaims();
+    const jwt = await harness.build.jwt(claims);
+    expect((await send({ method: 'GET', path: '/admin/tokens' }, `Bearer ${jwt}`)).status).toBe(200);
+    await harness.stores.clients.update(claims.sub, { secretDigest: createClientSecret().digest });
+    await expectEverywhere401(`Bearer ${jwt}`, invalid);
+  });
+
+  it('the token of a client that may have none any more, which worked before', async () => {
+    const claims = await machineClaims();
+    const jwt = await harness.build.jwt(claims);
+    expect((await send({ method: 'GET', path: '/admin/tokens' }, `Bearer ${jwt}`)).status).toBe(200);
+    await harness.stores.clients.update(claims.sub, { grantTypes: [] });
+    await expectEverywhere401(`Bearer ${jwt}`, invalid);
+  });
+
+  it('the token of a user who was signed out everywhere, which worked before', async () => {
+    const user = await harness.build.user();
+    const claims = { sub: user.id, client_id: 'dashboard', scope: 'tokens:read tokens:write' };
+    const now = Math.floor(Date.now() / 1000);
+    const jwt = await harness.build.jwt({ ...claims, auth_time: now });
+    expect((await send({ method: 'GET', path: '/admin/tokens' }, `Bearer ${jwt}`)).status).toBe(200);
+    await harness.stores.users.update(user.id, { signedOutAt: new Date(now * 1000) });
+    await expectEverywhere401(`Bearer ${jwt}`, invalid);
+    await expectEverywhere401(`Bearer ${await harness.build.jwt(claims)}`, invalid);
+  });
+
   it("a user's token of a deleted client, which worked before", async () => {
     const user = await harness.build.user();
     const client = await harness.build.client(['tokens:read'], ['authorization_code']);
@@ -294,6 +319,19 @@ describe('a missing scope is 403', () => {
       operations.filter(({ access }) => access === 'machine'),
       `Bearer ${jwt}`,
       () => 'admin',
+    );
+  });
+
+  it('for a user whose client has lost the scope since', async () => {
+    const user = await harness.build.user();
+    const client = await harness.build.client(['tokens:read', 'tokens:write'], ['authorization_code']);
+    const scope = 'tokens:read tokens:write';
+    const jwt = await harness.build.jwt({ sub: user.id, client_id: client.id, scope });
+    await harness.stores.clients.update(client.id, { scopes: ['tokens:read'] });
+    await expect403(
+      operations.filter(({ access }) => access === 'tokens:write'),
+      `Bearer ${jwt}`,
+      () => 'tokens:write',
     );
   });
 

@@ -2,6 +2,7 @@ import { createHash, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import { importJWK, SignJWT } from 'jose';
 import { v7 as uuidv7 } from 'uuid';
+import { clientSecretReference, digestClientSecret } from '../../server/domain/client-secret.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { type Answer, type Browser, createBrowser, signIn } from '../support/browser.ts';
 import { basic, type Harness, postForm } from '../support/harness.ts';
@@ -102,6 +103,13 @@ export async function createScene(harness: Harness, serverUrl: string) {
   const sessions = createRing<string>(8);
   const interactions = createRing<{ uid: string; cookie: string }>(32);
 
+  const machineClaims = {
+    sub: machine.id,
+    client_id: machine.id,
+    secret_id: clientSecretReference(digestClientSecret(machine.secret)),
+    scope: 'admin',
+  };
+
   /** An access token by the server's present key. */
   async function mint(
     claims: Record<string, unknown>,
@@ -127,22 +135,21 @@ export async function createScene(harness: Harness, serverUrl: string) {
 
   /** JWTs that must open nothing: each wrong in one way. */
   async function mintForged(): Promise<string[]> {
-    const claims = { sub: machine.id, client_id: machine.id, scope: 'admin' };
-    const good = await mint(claims);
+    const good = await mint(machineClaims);
     const [, payload, signature] = good.split('.');
     const unsigned = Buffer.from(JSON.stringify({ alg: 'none', typ: 'at+jwt' })).toString('base64url');
     const now = Math.floor(Date.now() / 1000);
     return [
       `${unsigned}.${payload}.`,
       `${unsigned}.${payload}.${signature}`,
-      await mint(claims, { kid: 'another' }),
-      await mint(claims, { typ: 'JWT' }),
-      await mint({ ...claims, aud: 'https://elsewhere.example.com' }),
-      await mint({ ...claims, iss: 'https://elsewhere.example.com' }),
-      await mint({ ...claims, exp: now - 60 }),
-      await mint({ ...claims, nbf: now + 600 }),
-      await mint({ ...claims, token_id: reserved.id }),
-      await mint({ ...claims, sub: uuidv7(), client_id: uuidv7() }),
+      await mint(machineClaims, { kid: 'another' }),
+      await mint(machineClaims, { typ: 'JWT' }),
+      await mint({ ...machineClaims, aud: 'https://elsewhere.example.com' }),
+      await mint({ ...machineClaims, iss: 'https://elsewhere.example.com' }),
+      await mint({ ...machineClaims, exp: now - 60 }),
+      await mint({ ...machineClaims, nbf: now + 600 }),
+      await mint({ ...machineClaims, token_id: reserved.id }),
+      await mint({ ...machineClaims, sub: uuidv7(), client_id: uuidv7() }),
       `${good.slice(0, -4)}AAAA`,
       `${good}.x`,
     ];
@@ -223,7 +230,7 @@ export async function createScene(harness: Harness, serverUrl: string) {
             .merge();
         }
       });
-      callers.machine = await mint({ sub: machine.id, client_id: machine.id, scope: 'admin' });
+      callers.machine = await mint(machineClaims);
       const scope = 'tokens:read tokens:write';
       callers.admin = await mint({ sub: adminUser.id, client_id: 'dashboard', scope });
       callers.member = await mint({ sub: memberUser.id, client_id: 'dashboard', scope });

@@ -355,8 +355,9 @@ describe('active is', () => {
   });
 
   it('a machine administrator’s access token, with what its client has now, until that is gone', async () => {
-    const { id } = await harness.build.client(['admin', 'tokens:read']);
-    const jwt = await harness.build.jwt({ sub: id, client_id: id, scope: 'admin tokens:read' });
+    const claims = await harness.build.machineClaims(['admin', 'tokens:read']);
+    const { sub: id } = claims;
+    const jwt = await harness.build.jwt(claims);
     expect(await answerOf(ask(jwt))).toMatchObject({ active: true, sub: id, scope: 'admin tokens:read' });
     await harness.stores.clients.update(id, { scopes: ['tokens:read'] });
     expect(await answerOf(ask(jwt))).toMatchObject({ active: true, scope: 'tokens:read' });

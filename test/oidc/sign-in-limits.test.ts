@@ -170,7 +170,9 @@ describe('failed attempts', () => {
     await fail(1, user.email, '192.0.2.1');
     await wear(/^sign-in-/, 1000);
 
-    const again = () => openSignIn(browser, authorizationRequest(harness, { prompt: 'login' }));
+    const openAgain = (own: typeof browser) =>
+      openSignIn(own, authorizationRequest(harness, { prompt: 'login' }));
+    const again = () => openAgain(browser);
     for (let n = 0; n < perAccountAndAddress; n += 1) {
       expect((await browser.post((await again()).url, { email: user.email, password: 'wrong' })).status).toBe(
         422,
@@ -182,6 +184,18 @@ describe('failed attempts', () => {
 
     const other = await harness.build.user({ password });
     expect((await browser.post((await again()).url, { email: other.email, password })).status).toBe(429);
+
+    // Nor of another browser by which the same user has signed in.
+    await harness.database.knex('rate_limits').delete();
+    const second = from('192.0.2.3');
+    await signIn(harness, second, { email: user.email, password });
+    await wear(/^sign-in-/, 1000);
+    for (let n = 0; n <= perAccountAndAddress; n += 1)
+      await second.post((await openAgain(second)).url, { email: user.email, password: 'wrong' });
+    expect((await second.post((await openAgain(second)).url, { email: user.email, password })).status).toBe(
+      429,
+    );
+    expect((await browser.post((await again()).url, { email: user.email, password })).status).toBe(303);
   });
 
   it('are not forgiven by a cookie that was made up', async () => {
@@ -189,7 +203,7 @@ describe('failed attempts', () => {
     await fail(1, user.email, '192.0.2.1');
     await wear(/^sign-in-account:/, perAccount);
     const browser = from('192.0.2.2');
-    browser.jar.set('pt_known_browser|/', { value: user.id, path: '/' });
+    browser.jar.set('pt_known_browser|/', { value: `${user.id}.x`, path: '/' });
     browser.jar.set('pt_known_browser.sig|/', { value: 'x'.repeat(27), path: '/' });
     expect((await attempt(user.email, password, '192.0.2.2', browser)).status).toBe(429);
   });

@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http';
 import bcrypt from 'bcrypt';
 import { decodeJwt } from 'jose';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import { hashPassword } from '../../server/domain/password.ts';
 import {
   type Answer,
   authorizationRequest,
@@ -465,34 +466,63 @@ describe('a user who was deactivated', () => {
   });
 });
 
-describe('sessions and codes from before', () => {
+describe('sessions, codes and access tokens from before', () => {
+  // All of it in a second or two, in which the library's sessions begin.
   it.each([
     ['a new password', [{ password: 'another good password' }]],
     ['a deactivation in between', [{ status: 'inactive' }, { status: 'active' }]],
-  ])('are ended by %s', async (_what, changes) => {
-    const user = await person();
-    const browser = createBrowser(harness);
-    const { code, verifier } = await signIn(harness, browser, user);
-    // The library counts sessions in whole seconds.
-    await new Promise((resolve) => setTimeout(resolve, 1100));
-    for (const change of changes) {
-      const changed = await fetch(`${harness.url}/admin/users/${user.id}`, {
-        method: 'PATCH',
-        headers: {
-          authorization: `Bearer ${await harness.build.machineJwt()}`,
-          'content-type': 'application/json',
-        },
-        body: JSON.stringify(change),
-      });
-      expect(changed.status).toBe(200);
+    ['a second new password', [{ password: 'another good password' }], { password: 'a third good password' }],
+  ])('are ended by %s', async (_what, changes: Record<string, string>[], second?: Record<string, string>) => {
+    let user = await person();
+    if (second) {
+      await change(user.id, second);
+      user = { ...user, ...second };
     }
+    const browser = createBrowser(harness);
+    const taken = await signIn(harness, browser, user);
+    const token = await accessToken(taken.code, taken.verifier);
+    expect((await me(token)).status).toBe(200);
+    const request = authorizationRequest(harness, { prompt: 'none' });
+    const code = String((await browser.get(request.url)).location?.searchParams.get('code'));
+    for (const one of changes) await change(user.id, one);
+    expect((await me(token)).status).toBe(401);
     const silent = await browser.get(authorizationRequest(harness, { prompt: 'none' }).url);
     expect(silent.location?.searchParams.get('error')).toBe('login_required');
-    expect((await redeem(code, verifier)).status).toBe(400);
+    expect((await redeem(code, request.verifier)).status).toBe(400);
 
-    const again = await signIn(harness, browser, { ...user, ...(changes[0] as { password?: string }) });
+    const again = await signIn(harness, browser, { ...user, ...changes[0] });
     expect((await me(await accessToken(again.code, again.verifier))).status).toBe(200);
   });
+
+  it('are none of a sign-in by the old password that is under way', async () => {
+    const user = await person();
+    const browser = createBrowser(harness);
+    const { url } = await openSignIn(browser, authorizationRequest(harness));
+    const { users } = harness.stores;
+    let sent: Promise<Answer> | undefined;
+    await harness.database.knex.transaction(async (tx) => {
+      await users.lock(user.id, tx);
+      sent = browser.post(url, { email: user.email, password });
+      const waits = 'SELECT FROM pg_stat_activity WHERE wait_event_type = ? AND datname = current_database()';
+      await expect.poll(async () => (await harness.database.knex.raw(waits, ['Lock'])).rows.length).toBe(1);
+      await users.update(user.id, { passwordHash: await hashPassword('another good password') }, tx);
+    });
+    expect((await sent)?.status).toBe(422);
+    const [event] = await harness.database.knex('audit_events').where({ target_id: user.id });
+    expect(event).toMatchObject({ action: 'user.sign_in_failed', reason: 'changed meanwhile' });
+  });
+
+  async function change(id: string, body: Record<string, string>): Promise<void> {
+    const changed = await fetch(`${harness.url}/admin/users/${id}`, {
+      method: 'PATCH',
+      headers: {
+        authorization: `Bearer ${await harness.build.machineJwt()}`,
+        'content-type': 'application/json',
+      },
+      body: JSON.stringify(body),
+    });
+    expect(changed.status).toBe(200);
+  }
 });
 
 describe('a code', () => {

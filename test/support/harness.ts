@@ -9,7 +9,11 @@ import { inject } from 'vitest';
 import { type Config, readConfig } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { createApp } from '../../server/app.ts';
-import { createClientSecret } from '../../server/domain/client-secret.ts';
+import {
+  clientSecretReference,
+  createClientSecret,
+  digestClientSecret,
+} from '../../server/domain/client-secret.ts';
 import { createKeyTimes, type KeyTimes } from '../../server/domain/key-schedule.ts';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { loadDashboard } from '../../server/http/dashboard.ts';
@@ -308,6 +312,12 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       });
       return { id, secret };
     },
+    /** What the access token of a machine administrator says of it, whoever signs it. */
+    async machineClaims(scopes = ['admin']) {
+      const { id, secret } = await builders.client(scopes);
+      const secret_id = clientSecretReference(digestClientSecret(secret));
+      return { sub: id, client_id: id, secret_id, scope: scopes.join(' ') };
+    },
     /** A platform token and all that it belongs to, straight in the database. */
     async platformToken(
       options: {
@@ -369,8 +379,7 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       return builders.jwt({ sub: userId, client_id: 'dashboard', scope });
     },
     async machineJwt() {
-      const { id } = await builders.client(['admin']);
-      return builders.jwt({ sub: id, client_id: id, scope: 'admin' });
+      return builders.jwt(await builders.machineClaims());
     },
   };
   return builders;
