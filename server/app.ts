@@ -10,6 +10,7 @@ import { type Dashboard, dashboardRoutes } from './http/dashboard.ts';
 import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
 import { metricsRoutes } from './http/metrics.ts';
+import { methodNotAllowed } from './http/problem.ts';
 import { type RequestObserver, requestLog, requestMarks } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
@@ -183,14 +184,13 @@ export function createApp(deps: AppDeps): Koa {
   endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);
-  mounted.use(
-    at(
-      '/oauth/authorize',
-      limitAuthorizations(issuer, config.limits, limits.countAuthorization, limits.paceRefusal),
-    ),
-  );
+  // Each leaves a row, whoever asks.
+  const limited = limitAuthorizations(issuer, config.limits, limits.countAuthorization, limits.paceRefusal);
+  for (const path of ['/oauth/authorize', '/oauth/logout']) mounted.use(at(path, limited));
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
+    const methods = ctx.path === '/oauth/logout/confirm' ? ['POST'] : ['GET', 'HEAD'];
+    if (!methods.includes(ctx.method)) throw methodNotAllowed(methods);
     ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
     // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
     ctx.set('Content-Security-Policy', "default-src 'none'; script-src; frame-ancestors 'none'");

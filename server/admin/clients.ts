@@ -1,5 +1,6 @@
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
+import { clientIdPattern } from '../domain/client-id.ts';
 import { createClientSecret } from '../domain/client-secret.ts';
 import { DomainError } from '../domain/errors.ts';
 import { notFound, Problem } from '../http/problem.ts';
@@ -21,7 +22,7 @@ import {
   presentClient,
 } from './schemas.ts';
 
-const params = z.object({ client_id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/) });
+const params = z.object({ client_id: z.string().regex(clientIdPattern) });
 
 export function clientRoutes(deps: AdminDeps): AnyRoute[] {
   const { clients, auditEvents, transaction, clock } = deps;

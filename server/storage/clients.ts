@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { clientIdPattern } from '../domain/client-id.ts';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
 
@@ -35,6 +36,7 @@ export function createClients(knex: Knex) {
     },
 
     async find(id: string, executor: Executor = knex): Promise<Client | undefined> {
+      if (!clientIdPattern.test(id)) return undefined;
       const row = await executor('clients').where({ id }).first(executor.raw(columns));
       return row && toClient(row as Row);
     },

@@ -1,8 +1,9 @@
+import { setTimeout } from 'node:timers/promises';
 import fc from 'fast-check';
 import { policy } from '../../config/policy.ts';
 import type { Answer } from './answers.ts';
 import { type Connection, createRawSender, openConnection } from './connection.ts';
-import { edgeOf, Violation, verifyAnswer } from './invariants.ts';
+import { edgeOf, isShed, Violation, verifyAnswer } from './invariants.ts';
 import { createMutants, type Mutant } from './mutations.ts';
 import { createRequests, type FuzzRequest, serialize } from './requests.ts';
 import type { Scene } from './scene.ts';
@@ -35,6 +36,8 @@ export interface FuzzReport {
   readonly mutantStatuses: Map<number, number>;
   readonly descriptions: Set<string>;
   readonly measures: Measure[];
+  /** Sent again, as the machine was busy. */
+  shed: number;
   slowest: { ms: number; what: string };
   logBytes: number;
 }
@@ -60,6 +63,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
     mutantStatuses: new Map(),
     descriptions: new Set(),
     measures: [],
+    shed: 0,
     slowest: { ms: 0, what: '' },
     logBytes: 0,
   };
@@ -77,13 +81,19 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
     if (description !== undefined) report.descriptions.add(description);
   }
 
+  async function waitShed(): Promise<void> {
+    report.shed += 1;
+    await setTimeout(500);
+  }
+
   /** Answers to whole requests, in groups over one connection. */
   async function sendBatch(
     requests: readonly FuzzRequest[],
     holder: { connection?: Connection },
   ): Promise<void> {
-    for (let from = 0; from < requests.length; from += pipelined) {
+    for (let from = 0, length = 0; from < requests.length; from += length) {
       const group = requests.slice(from, from + pipelined);
+      length = group.length;
       if (!holder.connection?.open()) holder.connection = await openConnection(server.port);
       const started = performance.now();
       const answers = await holder.connection.send(
@@ -94,6 +104,11 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
       if (ms > report.slowest.ms)
         report.slowest = { ms, what: group.map(describe).join('\n').slice(0, 2000) };
       for (const [index, answer] of answers.entries()) {
+        if (isShed(answer)) {
+          await waitShed();
+          length = index;
+          break;
+        }
         const request = group[index] as FuzzRequest;
         report.answered += 1;
         count(report.statuses, request.route, answer.status);
@@ -113,6 +128,10 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
         report.mutants += 1;
         report.mutantsEnded[answers.length > 0 ? 'answered' : ended === 'cut' ? 'cut' : 'closed'] += 1;
         for (const answer of answers) {
+          if (isShed(answer)) {
+            await waitShed();
+            continue;
+          }
           report.mutantStatuses.set(answer.status, (report.mutantStatuses.get(answer.status) ?? 0) + 1);
           learn(scene, scanner, answer);
           keepError(answer);
@@ -164,7 +183,7 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
   async function scanForSecrets(): Promise<void> {
     addSecrets();
     // The server's log leaves every fifth of a second.
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await setTimeout(300);
     const logs = Buffer.concat([logRest, takeLogs()]);
     report.logBytes += logs.length - logRest.length;
     // What was cut between two readings is read again whole.
@@ -241,6 +260,10 @@ export async function fuzz(deps: FuzzDeps): Promise<FuzzReport> {
       }),
     });
     const text = await answer.text();
+    if (/the server is busy/.test(text)) {
+      await waitShed();
+      return exchangeWorks();
+    }
     report.answered += 1;
     if (answer.status !== 200) throw new Violation(`a good exchange was refused: ${answer.status} ${text}`);
   }

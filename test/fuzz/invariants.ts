@@ -14,6 +14,10 @@ export function edgeOf(target: string): Edge {
 
 const one = ({ headers }: Answer, name: string) => headers.get(name)?.join(', ') ?? '';
 
+/** The server is asked more than this machine can do: what was sent is to be sent again, and says nothing about the request. */
+export const isShed = ({ status, body }: Answer): boolean =>
+  status === 503 && /the server is busy; try again/i.test(body.toString('latin1'));
+
 /**
  * What holds for every answer, whoever asked for whatever.
  * @param canary stood in the request, and must not stand in an error

@@ -72,6 +72,13 @@ const nasties = [
 ];
 const long = [5_000, 20_000, 70_000].map((length) => 'a'.repeat(length));
 
+/** What is in it is read before anybody looks at the signature. */
+function unsignedJwt(text: string): string {
+  const claims = { iss: text, sub: text, aud: text, client_id: text, kid: text };
+  const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  return `${part({ alg: 'ES256', kid: text })}.${part(claims)}.`;
+}
+
 /** Text that nobody expects. */
 export function hostileText(scene: Scene): fc.Arbitrary<string> {
   return fc.oneof(
@@ -80,6 +87,7 @@ export function hostileText(scene: Scene): fc.Arbitrary<string> {
     { weight: 3, arbitrary: fc.string({ unit: 'binary', maxLength: 12 }) },
     { weight: 3, arbitrary: fc.nat(999).map((number) => `${scene.canary}${number}`) },
     { weight: 3, arbitrary: secret(scene) },
+    { weight: 2, arbitrary: fc.constantFrom(...nasties).map(unsignedJwt) },
     { weight: 1, arbitrary: fc.constantFrom(...long) },
   );
 }

@@ -48,6 +48,15 @@ it('counts by address, and beyond the limit leaves no row and asks no query', as
   expect(await ask(from('192.0.2.1'), 1)).toEqual([303]);
 });
 
+it('counts requests to sign out too: each leaves a row', async () => {
+  const browser = from('192.0.2.30');
+  const ask = async () => (await browser.get(`${harness.issuer}/oauth/logout?state=x`)).status;
+  for (let n = 0; n < 6; n += 1) expect(await ask()).toBe(303);
+  const before = await rows();
+  expect(await ask()).toBe(429);
+  expect(await rows()).toBe(before);
+});
+
 it('counts each way to ask: a bad request, an unknown client, HEAD; and answers who wants no HTML in JSON', async () => {
   const browser = from('192.0.2.10');
   const { url } = authorizationRequest(harness);

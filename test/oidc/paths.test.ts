@@ -79,7 +79,10 @@ it.each([
   ['PROPFIND', '/oauth/revoke', 405],
   ['TRACE', '/leaks/github', 405],
   ['TRACE', '/nothing', 404],
-  ['PROPFIND', '/oauth/authorize/x', 404],
+  ['PROPFIND', '/oauth/authorize/x', 405],
+  ['POST', '/oauth/authorize', 405],
+  ['OPTIONS', '/oauth/logout', 405],
+  ['GET', '/oauth/logout/confirm', 405],
 ])('%s on %s is %d, not a fault of the server', async (method, path, wanted) => {
   const { status, allow } = await new Promise<{ status: number | undefined; allow: string | undefined }>(
     (resolve, reject) => {

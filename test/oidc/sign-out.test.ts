@@ -361,6 +361,16 @@ describe('with an ID token of this very session', () => {
     expect(await events(user.id)).toEqual([]);
   });
 
+  it.each(['\0', 'a\0b', "' OR 1=1 --", 'a'.repeat(1_000)])(
+    'asks nothing of the database for a hint of no client that there could be',
+    async (aud) => {
+      const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
+      const hint = `${part({ alg: 'ES256' })}.${part({ aud })}.`;
+      const answer = await createBrowser(harness).get(logout({ id_token_hint: hint }));
+      expect(answer.status).toBe(400);
+    },
+  );
+
   it('does nothing for HEAD or POST', async () => {
     const { browser, tokens, user } = await signedIn();
     const parameters = { ...dashboard(), id_token_hint: tokens.id_token };
@@ -374,7 +384,7 @@ describe('with an ID token of this very session', () => {
     });
     expect([head.status, head.headers.get('location')]).toEqual([200, null]);
     const post = await browser.post(`${harness.issuer}/oauth/logout`, parameters);
-    expect([post.status, post.location]).toEqual([404, undefined]);
+    expect([post.status, post.location]).toEqual([405, undefined]);
     expect(await isSignedIn(browser)).toBe(true);
     expect(await me(tokens.access_token)).toBe(200);
     expect(await events(user.id)).toEqual([]);
