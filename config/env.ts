@@ -88,20 +88,17 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   };
   const boolean = (name: string) => oneOf(name, ['true', 'false'], 'false') === 'true';
 
-  const production = get('NODE_ENV') === 'production';
   const port = readPort(get('PORT'), fault);
-  const databaseUrl = readDatabaseUrl(get('DATABASE_URL'), fault);
-  if (production && !databaseUrl && !get('DATABASE_URL')) fault('DATABASE_URL', 'is required in production');
+  const database = readDatabase(env, fault);
+  const { production } = database;
   const rateLimits = oneOf('RATE_LIMITS', ['on', 'off'], 'on') === 'on';
   if (production && !rateLimits) fault('RATE_LIMITS', 'must not be off in production');
 
   const config: Config = {
-    production,
+    ...database,
     host: get('HOST') ?? (production ? '0.0.0.0' : '127.0.0.1'),
     port,
     issuer: readIssuer(get('ISSUER') ?? defaultIssuer(port, fault), production, fault),
-    databaseUrl,
-    dataDir: resolve(get('DATA_DIR') ?? './.data'),
     keyEncryptionKeys: readKeys(get('KEY_ENCRYPTION_KEY'), get('DATABASE_URL') !== undefined, fault),
     adminClientId: readAdminClientId(get('ADMIN_CLIENT_ID'), fault),
     adminClientSecret: readAdminSecret(get('ADMIN_CLIENT_SECRET'), fault),
@@ -130,13 +127,23 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
  * Where the database is, for what needs nothing else.
  * @throws ConfigError
  */
-export function readDatabaseConfig(env: NodeJS.ProcessEnv): Pick<Config, 'databaseUrl' | 'dataDir'> {
+export function readDatabaseConfig(env: NodeJS.ProcessEnv): DatabaseConfig {
   const faults: string[] = [];
-  const databaseUrl = readDatabaseUrl(env.DATABASE_URL || undefined, (name, problem) => {
-    faults.push(`${name} ${problem}`);
-  });
+  const config = readDatabase(env, (name, problem) => void faults.push(`${name} ${problem}`));
   if (faults.length > 0) throw new ConfigError(faults);
-  return { databaseUrl, dataDir: resolve(env.DATA_DIR || './.data') };
+  return config;
+}
+
+type DatabaseConfig = Pick<Config, 'production' | 'databaseUrl' | 'dataDir'>;
+
+function readDatabase(env: NodeJS.ProcessEnv, fault: Fault): DatabaseConfig {
+  const production = env.NODE_ENV === 'production';
+  if (production && !env.DATABASE_URL) fault('DATABASE_URL', 'is required in production');
+  return {
+    production,
+    databaseUrl: readDatabaseUrl(env.DATABASE_URL || undefined, fault),
+    dataDir: resolve(env.DATA_DIR || './.data'),
+  };
 }
 
 type Fault = (name: string, problem: string) => void;

@@ -81,6 +81,12 @@ export async function openBase(
     if (!firstStart.administered) {
       logger.warn('there is no machine administrator: set ADMIN_CLIENT_SECRET and start again');
     }
+    if (firstStart.otherSecret) {
+      logger.warn(
+        { client_id: config.adminClientId },
+        'ADMIN_CLIENT_SECRET is not the secret of this client: it is read where there is no such client; POST /admin/clients/{client_id}/rotate-secret makes another one',
+      );
+    }
     upkeep = keepUp({ stores, logger, metrics: metrics.upkeep, clock });
     return { ...connections, ...keys, banner: banner(config, firstStart), close };
   } catch (error) {

@@ -4,7 +4,7 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { demonstration, seed } from '../seeds/demonstration.ts';
-import { createClientSecret, digestClientSecret } from './domain/client-secret.ts';
+import { createClientSecret, digestClientSecret, verifyClientSecret } from './domain/client-secret.ts';
 import { hashPassword } from './domain/password.ts';
 import { createPlatformToken } from './domain/platform-token.ts';
 import { systemEvent } from './storage/audit-events.ts';
@@ -25,6 +25,8 @@ export interface FirstStart {
   readonly demonstration?: string | undefined;
   /** Whether there is a machine administrator now. */
   readonly administered: boolean;
+  /** Whether ADMIN_CLIENT_SECRET is not the secret that this administrator has. */
+  readonly otherSecret: boolean;
 }
 
 /** All that a first start makes, or nothing: a start that fails half-way would take secrets along that nobody has seen. */
@@ -35,7 +37,14 @@ export function createFirstStart(deps: FirstStartDeps): Promise<FirstStart> {
     const demonstrated = config.databaseUrl ? undefined : await createDemonstration(deps, transaction);
     const adminSecret = await createAdminClient(deps, transaction);
     const administrator = await stores.clients.find(config.adminClientId, transaction);
-    return { adminSecret, demonstration: demonstrated, administered: administrator !== undefined };
+    const { secretDigest } = administrator ?? {};
+    const given = config.adminClientSecret;
+    return {
+      adminSecret,
+      demonstration: demonstrated,
+      administered: administrator !== undefined,
+      otherSecret: Boolean(secretDigest && given !== undefined && !verifyClientSecret(given, secretDigest)),
+    };
   });
 }
 

@@ -1,5 +1,5 @@
 import { parseArgs } from 'node:util';
-import { readConfig } from '../config/env.ts';
+import { readDatabaseConfig } from '../config/env.ts';
 import { seed } from '../seeds/demonstration.ts';
 import { createDatabase, verifyUsable } from './storage/database.ts';
 import { startEmbedded } from './storage/embedded.ts';
@@ -8,7 +8,7 @@ import { migrate } from './storage/migrations.ts';
 
 /** `npm run migrate`, with `--grant <role>` for the role that serves; and with `--seed` `npm run seed`. */
 async function main(): Promise<void> {
-  const config = readConfig(process.env);
+  const config = readDatabaseConfig(process.env);
   const { values } = parseArgs({ options: { seed: { type: 'boolean' }, grant: { type: 'string' } } });
   const seeding = values.seed ?? false;
   if (seeding && config.production) throw new Error('the demonstration seeds are refused in production');

@@ -1,4 +1,6 @@
 import { once } from 'node:events';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createDatabase } from '../server/storage/database.ts';
 import { createStores } from '../server/storage/stores.ts';
@@ -68,6 +70,23 @@ it('cannot say anything of a database that is not there', async () => {
   ]);
   expect((await once(child, 'exit'))[0]).toBe(1);
   expect(output()).toMatch(/^the database of DATABASE_URL cannot be used: /);
+});
+
+it('makes no database where there is none', async () => {
+  const dataDir = join(processes.dataDir, 'mistyped');
+  const { child, output } = processes.launch({ DATA_DIR: dataDir }, ['server/audit-verify.ts']);
+  expect((await once(child, 'exit'))[0]).toBe(1);
+  expect(output()).toBe(`there is no database in ${dataDir}: set DATABASE_URL, or DATA_DIR\n`);
+  await expect(stat(dataDir)).rejects.toThrow('ENOENT');
+});
+
+it('says that the schema is behind', async () => {
+  const other = await createTestDatabase();
+  await other.database.knex.migrate.down();
+  const { child, output } = processes.launch({ DATABASE_URL: other.url }, ['server/audit-verify.ts']);
+  expect((await once(child, 'exit'))[0]).toBe(1);
+  expect(output()).toBe('the database schema is behind: run "npm run migrate"\n');
+  await other.drop();
 });
 
 it('finds the trail of the embedded database, sealed at the start of the server, each batch with a line in the log', async () => {

@@ -38,7 +38,8 @@ it.each(['clients', 'organizations', 'platform_tokens', 'audit_events'])(
       administered: true,
       adminSecret: expect.any(String),
       demonstration: expect.stringMatching(/password \S{16}\n.*\n.*subject_token=ptk_/),
+      otherSecret: false,
     });
-    expect(await firstStart()).toEqual({ administered: true });
+    expect(await firstStart()).toEqual({ administered: true, otherSecret: false });
   },
 );

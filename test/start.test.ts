@@ -195,6 +195,15 @@ describe('with DATABASE_URL', () => {
     expect(server.output()).not.toContain(secret);
     expect((await administrator(server.url, secret)).token).toMatch(/^eyJ/);
     await stop(server);
+    expect(server.output()).not.toContain('ADMIN_CLIENT_SECRET');
+
+    // It is no way to change it, and says so.
+    const other = `another-${secret}`;
+    const again = await start({ ...env(url), ADMIN_CLIENT_SECRET: other });
+    expect(again.output()).toContain('ADMIN_CLIENT_SECRET is not the secret of this client');
+    expect(again.output()).not.toContain(other);
+    expect((await administrator(again.url, secret)).token).toMatch(/^eyJ/);
+    await stop(again);
     await drop();
   });
 

@@ -129,6 +129,21 @@ describeInBrowser('the access tokens of a user', () => {
     await shown.waitFor({ state: 'detached' });
   });
 
+  it('shows on a small phone what is asked when the token was not copied', async () => {
+    const page = await stage.openAs(user, { viewport: { width: 375, height: 667 } });
+    await generate(page, 'Nightly');
+    const shown = page.getByRole('dialog', { name: 'One-time access token display!' });
+    await shown.getByRole('button', { name: 'I have saved the token' }).click();
+    const inView = (name: string) =>
+      shown.getByText(name).evaluate((element) => {
+        const { top, bottom, left } = element.getBoundingClientRect();
+        const seen = document.elementFromPoint(left + 5, bottom - 2);
+        return top >= 0 && bottom <= innerHeight && seen !== null && element.contains(seen);
+      });
+    for (const name of ['You haven’t copied the token.', 'Close without copying'])
+      await expect.poll(() => inView(name)).toBe(true);
+  });
+
   it('keeps what was typed when its window is closed, and stays while the answer is awaited', async () => {
     const page = await stage.openAs(user);
     await page.getByRole('button', { name: 'Generate token' }).click();

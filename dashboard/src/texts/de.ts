@@ -121,7 +121,7 @@ export const german: Texts = {
   revokeAllText: (member, organization) =>
     `Alle Tokens von ${member} in ${organization}, unabhängig von Suche und Filtern:`,
   willStop: (one) =>
-    `Programme, die ${one ? 'es' : 'sie'} verwenden, erhalten kein neues JWT. Vorhandene gelten noch bis zu vier Stunden. Das lässt sich nicht rückgängig machen.`,
+    `Programme, die ${one ? 'es' : 'sie'} verwenden, erhalten kein neues JWT. Vorhandene gelten noch etwa eine Minute; wo ein Dienst nicht auf Löschungen prüft, bis zu vier Stunden. Das lässt sich nicht rückgängig machen.`,
   willStopList: 'Was nicht mehr funktionieren wird',
   andMore: (count) => `und ${count} weitere`,
   neverUsed: 'nie verwendet',

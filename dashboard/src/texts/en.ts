@@ -122,7 +122,7 @@ export const english = {
   revokeAllText: (member: string, organization: string) =>
     `All tokens of ${member} in ${organization}, whatever is searched and filtered for:`,
   willStop: (one: boolean) =>
-    `Programs using ${one ? 'it' : 'them'} get no new JWT. The ones they have work for up to four hours. This can’t be undone.`,
+    `Programs using ${one ? 'it' : 'them'} get no new JWT. Those that they have work for about a minute; where a service does not check for deletions, for up to four hours. This can’t be undone.`,
   willStopList: 'What will stop working',
   andMore: (count: number) => `and ${count} more`,
   neverUsed: 'never used',

@@ -68,7 +68,8 @@ function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly o
           {asked ? texts.backToToken : texts.closeToken}
         </Button>
         {asked ? (
-          <Stack gap="xs" role="alert">
+          // On a small screen it would be below the edge, and the button seem to do nothing.
+          <Stack gap="xs" role="alert" ref={showWhole}>
             <Text size="sm">{texts.notCopied}</Text>
             <Button className={classes.danger} onClick={onClose}>
               {texts.closeWithoutCopying}
@@ -79,6 +80,8 @@ function OneTimeToken({ secret, onClose }: { readonly secret: Secret; readonly o
     </Modal>
   );
 }
+
+const showWhole = (element: HTMLElement | null) => element?.scrollIntoView({ block: 'nearest' });
 
 function Copyable({
   secret,
