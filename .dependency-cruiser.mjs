@@ -26,6 +26,18 @@ export default {
     floor('admin-sees-http', '^server/admin/', '^(server/(admin|http|keys|storage|domain)|config)/'),
     floor('leaks-see-http', '^server/leaks/', '^(server/(leaks|http|keys|storage|domain)|config)/'),
     floor('oidc-sees-http', '^server/oidc/', '^(server/(oidc|http|keys|storage|domain)|config)/'),
+    {
+      name: 'nobody-sees-who-starts',
+      severity: 'error',
+      from: { path: '^server/', pathNot: '^server/(main|cluster|workers?|start)\\.ts$' },
+      to: { path: '^server/(main|cluster|workers?|start)\\.ts$' },
+    },
+    {
+      name: 'rooms-see-no-hall',
+      severity: 'error',
+      from: { path: '^server/[^/]+/' },
+      to: { path: '^server/[^/]+\\.ts$', pathNot: '^server/version\\.ts$' },
+    },
     // What the browser runs knows the server by its API alone.
     floor('dashboard-is-a-client', '^dashboard/src/', '^dashboard/src/'),
     floor(
@@ -37,6 +49,11 @@ export default {
       'dashboard-api-sees-the-session',
       '^dashboard/src/api/',
       '^dashboard/src/(api/|session/|settings|storage)',
+    ),
+    floor(
+      'dashboard-texts-know-no-view',
+      '^dashboard/src/texts/',
+      '^dashboard/src/(texts/|api/|session/|settings|storage)',
     ),
     floor('dashboard-ui-knows-no-view', '^dashboard/src/ui/', '^dashboard/src/(ui|texts|api)/'),
     floor('dashboard-tokens-know-no-shell', '^dashboard/src/tokens/', '^dashboard/src/(?!shell/)'),
