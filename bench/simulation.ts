@@ -64,7 +64,7 @@ export interface SimulationResult {
 
 // The product's: server/storage/platform-tokens.ts, config/policy.ts.
 const maximumCalls = 2;
-const maximumKeys = 100;
+const maximumKeys = 400;
 const usageBatch = 250;
 /** What the operating system gives one of them before another. */
 const sliceMs = 1;

@@ -36,7 +36,10 @@ async function tabTo(page: Page, target: Locator, key: 'Tab' | 'Shift+Tab' = 'Ta
   for (let steps = 0; steps < 60; steps += 1) {
     await page.keyboard.press(key);
     await expectVisibleFocus(page);
-    if ((await target.count()) === 1 && (await isFocused(target))) return;
+    const [focused] = await target.evaluateAll((elements) =>
+      elements.length === 1 ? [elements[0] === document.activeElement] : [],
+    );
+    if (focused) return;
   }
   throw new Error(`${key} does not lead to ${target}`);
 }
