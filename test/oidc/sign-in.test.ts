@@ -381,6 +381,16 @@ describe('the walk', () => {
     expect(tokens.scope).toBe('tokens:read');
     expect(tokens.refresh_token).toBeTruthy();
     expect((await me(String(tokens.access_token))).status).toBe(200);
+    const refreshed = await postForm(
+      harness.url,
+      { grant_type: 'refresh_token', refresh_token: String(tokens.refresh_token) },
+      { authorization: `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}` },
+    );
+    const later = (await refreshed.json()) as Record<string, string>;
+    // Each knows when its user signed in, so that a sign-out everywhere ends it.
+    const { auth_time } = decodeJwt(String(tokens.access_token));
+    expect(auth_time).toBeTypeOf('number');
+    expect(decodeJwt(String(later.access_token)).auth_time).toBe(auth_time);
   });
 
   it('gives nothing to a client without a scope', async () => {
