@@ -150,16 +150,25 @@ async function listen(
  * Some may be sent ahead (RFC 9112 §9.3.2); whoever sends more is cut.
  */
 function boundPipelines(maximum: number, listener: RequestListener): RequestListener {
-  const ahead = new WeakMap<Socket, number>();
+  const ahead = new WeakMap<Socket, Set<ServerResponse>>();
+  const waitingOn = (socket: Socket) => {
+    const waiting = new Set<ServerResponse>();
+    ahead.set(socket, waiting);
+    // Behind a request that would take the connection over (CONNECT), Node.js would leave them as they are.
+    socket.once('close', () => {
+      for (const response of waiting) response.destroy();
+    });
+    return waiting;
+  };
   return (request, response) => {
     // The first on a connection has it; those behind it wait for it.
     if (response.socket) return listener(request, response);
     const { socket } = request;
-    const count = (ahead.get(socket) ?? 0) + 1;
-    if (count > maximum) cut(socket);
+    const waiting = ahead.get(socket) ?? waitingOn(socket);
+    if (waiting.size >= maximum) cut(socket);
     if (socket.destroyed) return;
-    ahead.set(socket, count);
-    response.once('close', () => ahead.set(socket, (ahead.get(socket) ?? 1) - 1));
+    waiting.add(response);
+    response.once('close', () => waiting.delete(response));
     listener(request, response);
   };
 }
@@ -168,9 +177,16 @@ function boundPipelines(maximum: number, listener: RequestListener): RequestList
  * A connection that is closed only would have the rest of its packet parsed: of a thousand small requests each would cost memory
  * until the end of the turn. To its parser, which Node.js has at `socket.parser`, the next request is an upgrade: the last of HTTP.
  */
-function cut(socket: Socket & { readonly parser?: { onIncoming: () => 2 } | null }): void {
+function cut(
+  socket: Socket & { readonly parser?: { onIncoming: (request: { upgrade: boolean }) => 2 } | null },
+): void {
   socket.destroy();
-  if (socket.parser) socket.parser.onIncoming = () => 2;
+  if (!socket.parser) return;
+  socket.parser.onIncoming = (request) => {
+    // Where it says so itself, Node.js would hand the connection over, and let go of the requests on it without a word.
+    request.upgrade = false;
+    return 2;
+  };
 }
 
 /** Alive, and not ready for anything: an orchestrator must wait for it, and not end it. */

@@ -95,6 +95,27 @@ it('hands over no more than some requests of those that were sent ahead', guard,
   expect(handled).toBe(1 + limits.pipelined);
 });
 
+it.each([
+  'GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n',
+  'CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n',
+])('lets go of all whose connection is cut, whatever comes behind them: %j', guard, async (last) => {
+  for (const count of [3, 1 + limits.pipelined + 1]) {
+    let handled = 0;
+    let closed = 0;
+    listener.handle((_request, response) => {
+      handled += 1;
+      response.once('close', () => {
+        closed += 1;
+      });
+    });
+    const client = await open();
+    client.socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(count) + last);
+    await expect.poll(() => handled).toBeGreaterThanOrEqual(3);
+    client.socket.destroy();
+    await expect.poll(() => closed).toBe(handled);
+  }
+});
+
 it('answers some that were sent ahead, in their order, again and again', guard, async () => {
   let handled = 0;
   listener.handle((_request, response) => {

@@ -124,6 +124,10 @@ it(
     for (const socket of sockets) socket.write('GET /a HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2_400));
     await new Promise((resolve) => setTimeout(resolve, 500));
     server.child.kill('SIGCONT');
+    // Each is cut: until then all of it may not have been read.
+    await Promise.all(
+      sockets.map((socket) => new Promise((closed) => socket.resume().once('close', closed))),
+    );
     expect(await good()).toBe(200);
     expect((await residentSize(server.child.pid, 'VmHWM')) - before).toBeLessThan(200);
     for (const socket of sockets) socket.destroy();
