@@ -41,6 +41,7 @@ interface StatusList {
   readonly bits: number;
   readonly bytes: Uint8Array;
   /** Seconds since the epoch. */
+  readonly iat: number;
   readonly exp: number | undefined;
   /** In seconds. */
   readonly ttl: number | undefined;
@@ -69,6 +70,18 @@ export function readStatusReference(status: unknown, issuer: string): StatusRefe
   return { uri, idx: Number(idx) };
 }
 
+/**
+ * A list that was signed before the present one: of an instance that has lost its database, or of a cache, and what was revoked
+ * meanwhile is not in it; or of an issuer whose clock was set back. Until a later one comes, what either refuses is refused.
+ */
+function addTo(present: StatusList, list: StatusList): StatusList {
+  if (present.bits !== list.bits) return list;
+  const [short, long] =
+    present.bytes.length < list.bytes.length ? [present.bytes, list.bytes] : [list.bytes, present.bytes];
+  const bytes = long.map((byte, index) => byte | (short[index] ?? 0));
+  return { ...list, iat: present.iat, bytes };
+}
+
 /** The status lists that tokens name, each fetched at its first use. */
 export function createStatusLists(options: StatusListsOptions): StatusLists {
   const { keys, algorithms, issuer, limit, sizeLimit, clock, clockTolerance, onIssuerUnavailable } = options;
@@ -78,7 +91,9 @@ export function createStatusLists(options: StatusListsOptions): StatusLists {
     try {
       const jws = parseCompactJws(jwt.trim());
       await verifySignature(jwt.trim(), jws, { keys, algorithms, typ: 'statuslist+jwt' });
-      return await readStatusList(jws.payload, uri);
+      const list = await readStatusList(jws.payload, uri);
+      const present = lists.get(uri)?.peek();
+      return present && list.iat < present.iat ? addTo(present, list) : list;
     } catch (error) {
       // Without keys it is not the list that is at fault.
       if (error instanceof Refusal && error.options.code === 'temporarily_unavailable') {
@@ -107,7 +122,7 @@ export function createStatusLists(options: StatusListsOptions): StatusLists {
       Uint8Array<ArrayBuffer>
     >;
     const bytes = await readBytes(zlib.pipeThrough(new DecompressionStream('deflate')), sizeLimit);
-    return { bits, bytes, exp, ttl };
+    return { bits, bytes, iat, exp, ttl };
   }
 
   /** `ttl` goes before `max-age`: it says how long a verifier, and not a cache before it, may go by its copy (§13.7). */

@@ -289,6 +289,30 @@ describe('status lists', () => {
     expect(await ruleOf(verifier.verify(jwt))).toBe('accepted');
   });
 
+  it('are not replaced by one that was signed before, which an instance without its database or a cache may have', async () => {
+    const verifier = remote.verifier();
+    const jwt = await remote.token();
+    remote.state.revoked.add(7);
+    remote.pass(1_000);
+    expect(await ruleOf(verifier.verify(jwt))).toBe('revoked');
+    remote.state.revoked.delete(7);
+    remote.state.listClaims = { iat: remote.state.now / 1000 - 900, exp: remote.state.now / 1000 + 2_700 };
+    for (let minute = 0; minute < 3; minute += 1) {
+      remote.pass(61);
+      expect(await ruleOf(verifier.verify(jwt))).toBe('revoked');
+    }
+    expect(remote.count('status-lists')).toBe(4);
+    // What it alone refuses is refused too: it may be the issuer's clock that was set back.
+    remote.state.revoked.add(8);
+    remote.pass(61);
+    expect(await ruleOf(verifier.verify(await remote.token({ idx: 8 })))).toBe('revoked');
+    remote.state.revoked.clear();
+    remote.state.revoked.add(9);
+    remote.state.listClaims = {};
+    remote.pass(61);
+    expect(await ruleOf(verifier.verify(jwt))).toBe('accepted');
+  });
+
   it('are used until their exp while the issuer is away, then the token is answered 503', async () => {
     const verifier = remote.verifier();
     const jwt = await remote.token();
