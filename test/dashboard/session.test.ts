@@ -261,7 +261,7 @@ describeInBrowser('the session of the dashboard', () => {
 
   it('puts a deactivated user out at once', async () => {
     const page = await stage.openAs(user);
-    await stage.harness.stores.users.update(user.id, { status: 'inactive', signedOutAt: new Date() });
+    await stage.harness.stores.users.update(user.id, { status: 'inactive', signsOut: true });
     stage.expectedErrors.push('401');
     await askServer(page);
     await page.getByRole('dialog', { name: 'Your session has ended' }).waitFor();
@@ -271,6 +271,32 @@ describeInBrowser('the session of the dashboard', () => {
     const popup = await opened;
     await signIn(popup, user);
     await popup.getByText('Incorrect email or password.').waitFor();
+  });
+
+  it('never sends as the next user what the one before has asked for', async () => {
+    const page = await stage.openAs(user);
+    await page.getByRole('button', { name: 'Generate token' }).click();
+    const form = page.getByRole('dialog', { name: 'Generate access token' });
+    await form.getByLabel('Token name').fill('Typed by the first');
+    await form.getByRole('combobox', { name: 'Service' }).click();
+    await form.getByRole('option', { name: 'TMS' }).click();
+    await stage.harness.stores.users.update(user.id, { signsOut: true });
+    stage.expectedErrors.push('401');
+    await form.getByRole('button', { name: 'Generate', exact: true }).click();
+    await page.getByRole('dialog', { name: 'Your session has ended' }).waitFor();
+
+    const other = await stage.harness.build.user({ organizationId: organization.id, password });
+    const tab = await page.context().newPage();
+    await tab.goto('/dashboard/signed-out');
+    await tab.getByRole('button', { name: 'Sign in' }).click();
+    await signIn(tab, other);
+    await heading(tab).waitFor();
+    // This page is the next user's by now.
+    await page.bringToFront();
+    await page.getByRole('button', { name: 'Generate token' }).waitFor();
+    await page.waitForLoadState('networkidle');
+    const made = await stage.harness.database.knex('platform_tokens').where({ name: 'Typed by the first' });
+    expect(made).toEqual([]);
   });
 
   it('does not redeem a callback twice, nor one that it has not asked for', async () => {

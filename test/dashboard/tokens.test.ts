@@ -129,6 +129,14 @@ describeInBrowser('the access tokens of a user', () => {
     await shown.waitFor({ state: 'detached' });
   });
 
+  it('lets no browser keep the token on its disk, to fill the field again after a crash', async () => {
+    const page = await stage.openAs(user);
+    await generate(page, 'Nightly');
+    const fields = page.getByRole('dialog', { name: 'One-time access token display!' }).locator('textarea');
+    await expect.poll(() => fields.count()).toBe(2);
+    for (const field of await fields.all()) expect(await field.getAttribute('autocomplete')).toBe('off');
+  });
+
   it('shows on a small phone what is asked when the token was not copied', async () => {
     const page = await stage.openAs(user, { viewport: { width: 375, height: 667 } });
     await generate(page, 'Nightly');

@@ -54,11 +54,12 @@ export function createApi(session: Session, onReach: (reachable: boolean) => voi
 
   async function attempt(request: Request): Promise<Response> {
     const again = request.clone();
-    const accessToken = await session.accessToken();
+    const own = session.begin();
+    const accessToken = await own.accessToken();
     const response = await send(request, accessToken);
     // The grant is gone, or the token too old: with a new one, once. A refused request has done nothing.
     if (response.status !== 401) return response;
-    return send(again, await session.accessTokenAfter(accessToken));
+    return send(again, await own.accessTokenAfter(accessToken));
   }
 
   async function fetchAuthorized(request: Request): Promise<Response> {

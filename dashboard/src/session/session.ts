@@ -30,12 +30,17 @@ export interface Session {
   /** In a window of its own, to be called by a click; the page stays as it is. @returns false where it was blocked */
   signInByWindow(): Promise<boolean>;
   signOut(): Promise<void>;
-  /** A valid access token of the user of this page. Waits while the session has ended. @throws AuthorizationFailed */
+  /** For one request: it belongs to whose page this is now, and is never sent as another user. */
+  begin(): RequestSession;
+  onMessage(listener: (message: Message) => void): () => void;
+  readonly send: (message: Message) => void;
+}
+
+export interface RequestSession {
+  /** A valid access token. Waits while the session has ended; for ever where that user is gone. @throws AuthorizationFailed */
   accessToken(): Promise<string>;
   /** One in place of `refused`, which the API did not take. @throws AuthorizationFailed */
   accessTokenAfter(refused: string): Promise<string>;
-  onMessage(listener: (message: Message) => void): () => void;
-  readonly send: (message: Message) => void;
 }
 
 /** Of a redirect of the whole page: gone with the answer, and never holds a token. */
@@ -60,6 +65,8 @@ export function createSession(): Session {
   let tokens: Tokens | undefined;
   /** Whose page this is: it never becomes another user's. */
   let userId: string | undefined;
+  /** Another one from each sign-out on: what was asked for before it is nobody's any more. */
+  let era = 0;
   /** Kept beyond the access token, as the hint of the sign-out. */
   let idToken: string | undefined;
   let renewal: Promise<string> | undefined;
@@ -102,6 +109,7 @@ export function createSession(): Session {
     tokens = undefined;
     userId = undefined;
     idToken = undefined;
+    era += 1;
     change('signed-out');
   }
 
@@ -136,6 +144,18 @@ export function createSession(): Session {
     if (state === 'signed-out') return never();
     if (tokens && isFresh()) return tokens.accessToken;
     return renewOnce();
+  }
+
+  function begin(): RequestSession {
+    const began = era;
+    const own = (token: Promise<string>) => token.then((one) => (era === began ? one : never()));
+    return {
+      accessToken: () => own(accessToken()),
+      accessTokenAfter(refused) {
+        if (era === began && tokens?.accessToken === refused) tokens = undefined;
+        return own(accessToken());
+      },
+    };
   }
 
   async function answeredByWindow(callback: URL): Promise<void> {
@@ -251,11 +271,7 @@ export function createSession(): Session {
       if (!isFresh()) await renewSilently().then(take, () => {});
       location.assign(signOutUrl(isFresh() ? idToken : undefined));
     },
-    accessToken,
-    async accessTokenAfter(refused) {
-      if (tokens?.accessToken === refused) tokens = undefined;
-      return accessToken();
-    },
+    begin,
     onMessage(listener) {
       messageListeners.add(listener);
       return () => messageListeners.delete(listener);

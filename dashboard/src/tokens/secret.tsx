@@ -52,6 +52,8 @@ export function SecretText({
       aria-label={label}
       rows={rows}
       spellCheck={false}
+      // Browsers write down what stands in a field, to have it again after a crash: on the disk it would outlive the window.
+      autoComplete="off"
       className={classes.secret}
     />
   );
