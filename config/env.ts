@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { host } from './host.ts';
-import { type Limit, type LimitName, type Limits, policy } from './policy.ts';
+import { clientIdPattern, type Limit, type LimitName, type Limits, policy } from './policy.ts';
 
 export const signingAlgs = ['ES256', 'RS256', 'PS256', 'EdDSA'] as const;
 export type SigningAlg = (typeof signingAlgs)[number];
@@ -233,7 +233,7 @@ function readKeys(value: string | undefined, required: boolean, fault: Fault): B
 
 function readAdminClientId(value: string | undefined, fault: Fault): string {
   if (value === undefined) return 'admin';
-  if (!/^[A-Za-z0-9._-]{1,64}$/.test(value)) fault('ADMIN_CLIENT_ID', 'must be 1 to 64 of A-Z a-z 0-9 . _ -');
+  if (!clientIdPattern.test(value)) fault('ADMIN_CLIENT_ID', 'must be 1 to 64 of A-Z a-z 0-9 . _ -');
   if (value === 'platform-tokens' || value === 'dashboard')
     fault('ADMIN_CLIENT_ID', 'is the name of a built-in client');
   return value;

@@ -34,7 +34,7 @@ const limits = Object.freeze({
   authorizations: perMinute(1_200),
   /** Sign-in attempts that fail. Five tries for a typo, then a pause that makes guessing hopeless. */
   'sign-in-account-address': perQuarter(5),
-  /** Of a browser that has signed in before: its own, which no stranger can use up. */
+  /** Of a browser that has signed in before: its own, which nobody else can use up. */
   'sign-in-known-browser': perQuarter(5),
   /** Ten times as many for an office behind one address, and for one account over all addresses. */
   'sign-in-address': perQuarter(50),
@@ -42,6 +42,9 @@ const limits = Object.freeze({
 });
 export type LimitName = keyof typeof limits;
 export type Limits = Readonly<Record<LimitName, Limit>>;
+
+/** What the id of a client is made of: whatever else a request names as one is none, and is not asked for. */
+export const clientIdPattern = /^[A-Za-z0-9._-]{1,64}$/;
 
 /** The product's fixed numbers. Durations are in seconds unless the name says otherwise. */
 export const policy = Object.freeze({

@@ -184,14 +184,18 @@ export function createApp(deps: AppDeps): Koa {
   endpoint('/oauth/introspect', introspection({ ...stores, ...limits, issuer, keySet, clock }));
   endpoint('/oauth/revoke', revocation({ ...stores, ...limits, provider, transaction, clock }));
   mounted.use(refuseRepeatedAuthorization);
+  mounted.use((ctx, next) => {
+    if (!providerPaths.test(ctx.path)) return next();
+    ctx.state.route = ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
+    const methods = ctx.path === '/oauth/logout/confirm' ? ['POST'] : ['GET', 'HEAD'];
+    if (!methods.includes(ctx.method)) throw methodNotAllowed(methods);
+    return next();
+  });
   // Each leaves a row, whoever asks.
   const limited = limitAuthorizations(issuer, config.limits, limits.countAuthorization, limits.paceRefusal);
   for (const path of ['/oauth/authorize', '/oauth/logout']) mounted.use(at(path, limited));
   mounted.use((ctx, next) => {
     if (!providerPaths.test(ctx.path)) return next();
-    const methods = ctx.path === '/oauth/logout/confirm' ? ['POST'] : ['GET', 'HEAD'];
-    if (!methods.includes(ctx.method)) throw methodNotAllowed(methods);
-    ctx.state.route ??= ctx.path.replace(/^(\/oauth\/authorize)\/.*/, '$1/:uid');
     // The library's one page (`form_post`) names its script here, by digest, where there is such a directive.
     ctx.set('Content-Security-Policy', "default-src 'none'; script-src; frame-ancestors 'none'");
     return library(ctx, next);

@@ -101,8 +101,7 @@ describe.skipIf(!library).each([
   });
 
   it('takes an access token exactly as long as the other instance does', async () => {
-    const { id } = await harness.build.client(['admin']);
-    const claims = { sub: id, client_id: id, scope: 'admin' };
+    const claims = await harness.build.machineClaims();
     const now = Math.floor(seconds());
     const ended = await harness.build.jwt({ ...claims, iat: now - 600, exp: now - 1 });
     const good = await harness.build.jwt({ ...claims, iat: now - 600, exp: now + 120 });

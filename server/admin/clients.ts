@@ -1,6 +1,6 @@
 import { v7 as uuidv7 } from 'uuid';
 import { z } from 'zod';
-import { clientIdPattern } from '../domain/client-id.ts';
+import { clientIdPattern } from '../../config/policy.ts';
 import { createClientSecret } from '../domain/client-secret.ts';
 import { DomainError } from '../domain/errors.ts';
 import { notFound, Problem } from '../http/problem.ts';

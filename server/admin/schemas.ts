@@ -37,7 +37,8 @@ const scope = z.string().meta({ description: 'space-separated scopes' });
 const freeText = z
   .string()
   .max(500)
-  .regex(/^[^\p{Cc}\p{Cs}]*$/u, 'must not contain control characters');
+  // Nor what ends a line to some readers of the trail, or turns it round.
+  .regex(/^[^\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Bidi_Control}]*$/u, 'must not contain control characters');
 const email = z
   .string()
   .max(254)

@@ -106,9 +106,9 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
             if (!before) throw notFound();
             if (before.kind === 'service_account' && passwordHash) throw noPassword();
             // OWASP ASVS 5 §7.4: whoever signed in by the old password, or before the deactivation, is out.
-            const signsOut = passwordHash !== undefined || change.status === 'inactive';
-            const signedOutAt = signsOut ? clock() : undefined;
-            await users.update(params.id, { ...change, passwordHash, signedOutAt }, tx);
+            const isDeactivated = change.status === 'inactive' && before.status === 'active';
+            const signsOut = passwordHash !== undefined || isDeactivated;
+            await users.update(params.id, { ...change, passwordHash, signsOut }, tx);
             const action = changeAction('user', before, change);
             await auditEvents.insert([auditEvent(request, action, clock(), { targetId: params.id })], tx);
             return { body: presentUser({ ...before, ...withoutUndefined(change) }) };

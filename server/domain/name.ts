@@ -1,4 +1,4 @@
-import { isPlatformTokenFormat } from './platform-token.ts';
+import { findPlatformTokens } from './platform-token.ts';
 
 /**
  * Names of tokens, users, organizations, services and clients: what somebody reads, and must be able to trust. Format
@@ -6,7 +6,6 @@ import { isPlatformTokenFormat } from './platform-token.ts';
  */
 
 const maximumLength = 100;
-const token = /[a-z][a-z0-9]{0,15}_[0-9A-Za-z]{49}/g;
 const control = /[\p{Cc}\p{Cs}\p{Zl}\p{Zp}\p{Noncharacter_Code_Point}]/u;
 const invisible = /[\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]/u;
 const visible = /[\p{L}\p{N}\p{P}\p{S}]/u;
@@ -37,7 +36,7 @@ export function nameFault(name: string): string | undefined {
   if (invisible.test(name.replace(needed, ''))) return 'must not contain invisible characters';
   if (!visible.test(name)) return 'must not be empty';
   // Names are listed and logged by whoever reads them.
-  if (name.match(token)?.some(isPlatformTokenFormat)) return 'must not contain a platform token';
+  if (findPlatformTokens(name).length > 0) return 'must not contain a platform token';
   if ([...name.trim()].length > maximumLength) return `must have at most ${maximumLength} characters`;
   return undefined;
 }

@@ -36,6 +36,17 @@ export function isPlatformTokenFormat(value: string): boolean {
   return format.test(value) && checksum(value.slice(0, -checksumLength)) === value.slice(-checksumLength);
 }
 
+const body = /_[0-9A-Za-z]{49}/g;
+
+/** The platform tokens in a text, whatever stands around them: the checksum tells where the prefix begins. */
+export function findPlatformTokens(text: string): string[] {
+  return [...text.matchAll(body)].flatMap(({ 0: rest, index }) => {
+    const before = /[a-z0-9]*$/.exec(text.slice(Math.max(0, index - 16), index))?.[0] ?? '';
+    const candidates = Array.from(before, (_, start) => before.slice(start) + rest);
+    return candidates.filter(isPlatformTokenFormat);
+  });
+}
+
 /** SHA-256 of the whole token: what is stored, and what is looked up (by the index, so timing says nothing). */
 export function digestPlatformToken(token: string): Buffer {
   return createHash('sha256').update(token).digest();

@@ -57,21 +57,20 @@ export function createAccessTokens({ issuer, keySet, users, clients, artifacts, 
      * deactivated is out at once.
      */
     async findHolder(claims: JWTPayload): Promise<Holder | undefined> {
-      const { sub, client_id, grant_id, secret_id, auth_time } = claims;
+      const { sub, client_id, grant_id, secret_id, auth_time, iat } = claims;
       if (!(await isGranted(grant_id))) return undefined;
       // A client that is gone opens nothing, neither for itself nor for the user who signed in through it.
       const client = await clients.find(String(client_id));
-      const scopes = [...scopesOf(claims)].filter((scope) => !client || client.scopes.includes(scope));
-      if (sub === client_id) {
-        // What was had with a secret ends with it.
-        const isPresent = client?.secretDigest && secret_id === clientSecretReference(client.secretDigest);
-        const mayHave = client?.grantTypes.includes('client_credentials');
-        return isPresent && mayHave ? { type: 'client', client, scopes: new Set(scopes) } : undefined;
-      }
       if (!client && client_id !== dashboardClientId) return undefined;
+      // What was had with a secret ends with it.
+      if (client?.secretDigest && secret_id !== clientSecretReference(client.secretDigest)) return undefined;
+      const grants = sub === client_id ? ['client_credentials'] : ['authorization_code', 'refresh_token'];
+      if (client && !grants.some((grant) => client.grantTypes.includes(grant))) return undefined;
+      const scopes = [...scopesOf(claims)].filter((scope) => !client || client.scopes.includes(scope));
+      if (sub === client_id) return client && { type: 'client', client, scopes: new Set(scopes) };
       const found = isUuid(sub) ? await users.findWithSignOut(sub) : undefined;
       if (found?.user.status !== 'active') return undefined;
-      if (endedBySignOut(Number(auth_time ?? 0), found.signedOutAt)) return undefined;
+      if (endedBySignOut(Number(auth_time ?? iat), found.signedOutAt)) return undefined;
       return { type: 'user', user: found.user, scopes: new Set(scopes) };
     },
   };

@@ -1,6 +1,6 @@
 import type { Context } from 'koa';
 import { v7 as uuidv7 } from 'uuid';
-import { maskSecrets, redact } from '../domain/redaction.ts';
+import { maskTokens, redact } from '../domain/redaction.ts';
 import type { AuditEvent } from '../storage/audit-events.ts';
 import { clientAddress } from './client-address.ts';
 
@@ -23,6 +23,6 @@ export function requestEvent(
     ip: clientAddress(ctx),
     userAgent: userAgent ? redact(userAgent) : null,
     requestId: ctx.state.requestId ?? null,
-    reason: subject.reason ? maskSecrets(subject.reason) : null,
+    reason: subject.reason ? maskTokens(subject.reason) : null,
   };
 }

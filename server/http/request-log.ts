@@ -41,6 +41,9 @@ export interface RequestObserver {
 /** What only repeats that the server is watched. */
 const quietRoutes = new Set(['/metrics']);
 
+/** Of the server. A 501 is none: somebody asks for what there is not. */
+export const isFailure = (status: number) => status >= 500 && status !== 501;
+
 /** A request id, and one structured line a request: never a query, a body, a header's credential. */
 export function requestLog(logger: Logger, observer?: RequestObserver): Middleware {
   return (ctx, next) => {
@@ -70,8 +73,7 @@ export function requestLog(logger: Logger, observer?: RequestObserver): Middlewa
         ip,
         ...(aborted ? { aborted } : {}),
       };
-      // 501 is what was asked for: no failure.
-      if (ctx.res.statusCode >= 500 && ctx.res.statusCode !== 501) logger.error(line, 'request');
+      if (isFailure(ctx.res.statusCode)) logger.error(line, 'request');
       else if (quietRoutes.has(route)) logger.debug(line, 'request');
       else logger.info(line, 'request');
     });

@@ -7,6 +7,7 @@ import { policy } from '../../config/policy.ts';
 import type { ExchangeSubject } from '../domain/exchange-policy.ts';
 import { networkOf } from '../domain/network.ts';
 import { digestPlatformToken, isPlatformTokenFormat } from '../domain/platform-token.ts';
+import { maskSecrets } from '../domain/redaction.ts';
 import { BodyError, readBytes } from '../http/body.ts';
 import { clientAddress } from '../http/client-address.ts';
 import { Problem } from '../http/problem.ts';
@@ -157,7 +158,7 @@ async function readSigned(ctx: Context, keys: GitHubKeys, read: Reading): Promis
 
 async function readLimited(ctx: Context): Promise<Buffer> {
   const ended = new AbortController();
-  const late = setTimeout(policy.leakReportBodyMs, undefined, ended).then(() => {
+  const late = setTimeout(policy.leakReportBodyMs, undefined, { signal: ended.signal }).then(() => {
     const headers = { Connection: 'close' };
     throw new Problem({
       status: 408,
@@ -209,7 +210,7 @@ function reasonOf(match: Match | undefined): string {
   const reason = `reported as leaked: ${source}`;
   const address = match?.url && URL.canParse(match.url) ? new URL(match.url) : undefined;
   if (!address || !/^https?:$/.test(address.protocol) || address.username || address.password) return reason;
-  const whole = `${reason} ${address.href}`;
+  const whole = `${reason} ${maskSecrets(address.href)}`;
   return whole.length <= policy.reasonMaximumLength ? whole : reason;
 }
 

@@ -88,8 +88,8 @@ export function createHttpMetrics(registry: Registry) {
       byStatus = [];
       cells.set(method, byStatus);
     }
-    const failed = status === 501 ? 400 : status;
-    const index = failed >= 100 && failed < 600 ? Math.trunc(failed / 100) : 0;
+    const counted = status === 501 ? 400 : status;
+    const index = counted >= 100 && counted < 600 ? Math.trunc(counted / 100) : 0;
     const cell = byStatus[index] ?? requests(name, method, statuses[index] as string);
     byStatus[index] = cell;
     cell.value += 1;

@@ -53,7 +53,6 @@ export function limitAuthorizations(
     const refusal = countAuthorization(ctx);
     if (!refusal) return next();
     await paceRefusal();
-    ctx.state.route = ctx.path;
     ctx.set(refusalFields(refusal, limits[limit]));
     if (prefersHtml(ctx)) {
       writeNotice(ctx, {

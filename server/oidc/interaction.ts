@@ -171,13 +171,11 @@ export function signInRoutes(deps: SignInDeps): Router {
 
     // One path for everybody, so that neither the time nor the words tell whether there is such a user.
     const right = await verifyPassword(form.password, found?.passwordHash);
-    // By the clock that a sign-out everywhere is written by, and read before the row is read again: what was changed meanwhile counts, and
-    // what changes later ends this.
-    const at = clock();
+    // Read again: what was changed meanwhile counts, and what changes later ends this.
     const confirmed =
       right && found ? await users.confirmCredentials(found.user.id, found.passwordHash) : undefined;
     const user = confirmed && found?.user;
-    await auditEvents.insert([signInEvent(ctx, at, user, found?.user, right)]);
+    await auditEvents.insert([signInEvent(ctx, clock(), user, found?.user, right)]);
     deps.onSignIn(user ? 'signed_in' : 'wrong_credentials');
     if (!confirmed || !user) return writeForm(ctx, interaction, form.email, true);
 
@@ -185,7 +183,7 @@ export function signInRoutes(deps: SignInDeps): Router {
     await endSessionOfAnother(ctx, deps.provider(), interaction, user.id);
     cookies.writeKnownBrowser(ctx, { userId: user.id, id: attempt.knownBrowser ?? randomUUID() });
     ctx.set('Cache-Control', 'no-store');
-    const login = { accountId: user.id, amr: ['pwd'], ts: authTimeOf(at, confirmed.signedOutAt) };
+    const login = { accountId: user.id, amr: ['pwd'], ts: authTimeOf(confirmed.at, confirmed.signedOutAt) };
     const returnTo = await deps.provider().interactionResult(ctx.req, ctx.res, { login });
     ctx.status = 303;
     ctx.redirect(returnTo);

@@ -112,11 +112,12 @@ function createConfiguration(deps: ProviderDeps): Configuration {
     findAccount: createFindAccount(deps.users),
     // The admin API asks whether what a token came from is still there: a sign-out, a new password and a new secret end what they gave.
     extraTokenClaims({ oidc: { client, entities } }, token) {
-      if (token.kind !== 'AccessToken')
-        return { secret_id: clientSecretReference(Buffer.from(String(client?.clientSecret), 'base64url')) };
+      const digest = client?.clientSecret;
+      const secret_id = digest && clientSecretReference(Buffer.from(digest, 'base64url'));
+      if (token.kind !== 'AccessToken') return { secret_id };
       // RFC 9068 §2.2.1
       const { authTime } = entities.AuthorizationCode ?? entities.RefreshToken ?? {};
-      return { grant_id: grantReference(String(token.grantId)), auth_time: authTime };
+      return { secret_id, grant_id: grantReference(String(token.grantId)), auth_time: authTime };
     },
     formats: {
       customizers: {

@@ -69,7 +69,8 @@ export function createSignInLimits({
         const wait = await counter.consume(key);
         if (wait === undefined) return undefined;
         const refusal = { limit: name, wait };
-        remember(key, refusal);
+        // A known browser is asked for its own.
+        if (name !== 'sign-in-known-browser') remember(key, refusal);
         return reports.report(refusal, network);
       },
     };
@@ -83,7 +84,13 @@ export function createSignInLimits({
   const keysOf = ({ account, address }: Pick<Attempt, 'account' | 'address'>) => {
     const network = networkOf(address);
     const name = account.toLowerCase();
-    return { account: digest(name), network, both: digest(`${network} ${name}`) };
+    return {
+      account: digest(name),
+      network,
+      both: digest(`${network} ${name}`),
+      // Whoever knew the password once can have signed in by any number of browsers.
+      knownToAccount: digest(`known ${name}`),
+    };
   };
 
   return {
@@ -103,7 +110,10 @@ export function createSignInLimits({
     async count(attempt) {
       const keys = keysOf(attempt);
       if (attempt.knownBrowser !== undefined)
-        return known.consume(digest(attempt.knownBrowser), keys.network);
+        return (
+          (await known.consume(digest(attempt.knownBrowser), keys.network)) ??
+          (await everywhere.consume(keys.knownToAccount, keys.network))
+        );
       return (
         (await here.consume(keys.both, keys.network)) ??
         (await address.consume(keys.network, keys.network)) ??
@@ -112,7 +122,10 @@ export function createSignInLimits({
     },
     async takeBack(attempt) {
       const keys = keysOf(attempt);
-      if (attempt.knownBrowser !== undefined) return known.reset(digest(attempt.knownBrowser));
+      if (attempt.knownBrowser !== undefined) {
+        await known.reset(digest(attempt.knownBrowser));
+        return everywhere.giveBack(keys.knownToAccount);
+      }
       await here.reset(keys.both);
       await address.giveBack(keys.network);
       await everywhere.giveBack(keys.account);

@@ -83,8 +83,7 @@ function isMeant({ method, oidc }: KoaContextWithOIDC, session: Session): boolea
     hint.sub === session.accountId &&
     hint.aud === clientId &&
     session.authorizations?.[clientId]?.grantId !== undefined &&
-    Number(hint.iat) >= began &&
-    (hint.auth_time === undefined || hint.auth_time === began)
+    (hint.auth_time === undefined ? Number(hint.iat) >= began : hint.auth_time === began)
   );
 }
 

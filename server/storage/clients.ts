@@ -1,5 +1,5 @@
 import type { Knex } from 'knex';
-import { clientIdPattern } from '../domain/client-id.ts';
+import { clientIdPattern } from '../../config/policy.ts';
 import type { Executor } from './database.ts';
 import { type Page, type PageRequest, readPage } from './pages.ts';
 

@@ -19,8 +19,8 @@ export interface UserChange {
   readonly email?: string | undefined;
   readonly passwordHash?: string | undefined;
   readonly status?: Status | undefined;
-  /** Ends every session that began before. */
-  readonly signedOutAt?: Date | undefined;
+  /** Ends every session that has begun, up to this second. */
+  readonly signsOut?: boolean | undefined;
 }
 
 const columns = 'id, email, name, kind, status, created_at';
@@ -77,18 +77,19 @@ export function createUsers(knex: Knex) {
     },
 
     /**
-     * That an active person still has this password, once whatever changes them at the moment is done.
+     * That an active person still has this password, once whatever changes them at the moment is done; and when that was, by the
+     * clock of those who change it.
      * @returns undefined where it is not so
      */
     async confirmCredentials(
       id: string,
       passwordHash: string | null,
-    ): Promise<{ signedOutAt: Date | null } | undefined> {
+    ): Promise<{ at: Date; signedOutAt: Date | null } | undefined> {
       const row = await knex('users')
         .where({ id, password_hash: passwordHash, status: 'active', kind: 'person' })
         .forShare()
-        .first('signed_out_at');
-      return row && { signedOutAt: row.signed_out_at };
+        .first('signed_out_at', knex.raw('clock_timestamp() AS at'));
+      return row && { at: row.at, signedOutAt: row.signed_out_at };
     },
 
     /** @param text literal substring of the name or the e-mail, any case */
@@ -111,7 +112,7 @@ export function createUsers(knex: Knex) {
 
     async update(
       id: string,
-      { passwordHash, signedOutAt, ...change }: UserChange,
+      { passwordHash, signsOut, ...change }: UserChange,
       executor: Executor = knex,
     ): Promise<void> {
       await executor('users')
@@ -121,10 +122,8 @@ export function createUsers(knex: Knex) {
           ...change,
           ...(passwordHash === undefined ? {} : { password_hash: passwordHash }),
           // Each in a second of its own (domain/sign-out.ts).
-          ...(signedOutAt && {
-            signed_out_at: knex.raw("GREATEST(?::timestamptz, signed_out_at + interval '1 second')", [
-              signedOutAt,
-            ]),
+          ...(signsOut && {
+            signed_out_at: knex.raw("GREATEST(clock_timestamp(), signed_out_at + interval '1 second')"),
           }),
         });
     },

@@ -1,5 +1,6 @@
 import { SpanStatusCode } from '@opentelemetry/api';
 import type { Middleware } from 'koa';
+import { isFailure } from '../http/request-log.ts';
 import { readTraceParent } from '../http/trace-context.ts';
 import type { RemoteParent, Spans } from './tracing.ts';
 
@@ -26,7 +27,7 @@ export function traceRequests(spans: Spans): Middleware {
         if (typeof route === 'string') span.setAttribute('http.route', route);
         span.setAttribute('http.response.status_code', status);
         span.setAttribute('platform_tokens.request_id', ctx.state.requestId);
-        if (status >= 500) {
+        if (isFailure(status)) {
           span.setAttribute('error.type', String(status));
           span.setStatus({ code: SpanStatusCode.ERROR });
         }

@@ -83,6 +83,12 @@ async function expectEverywhere401(authorization: string | undefined, challenge:
 const invalid = `Bearer error="invalid_token", ${metadata}`;
 
 const machineClaims = () => harness.build.machineClaims();
+/** Of a user who has signed in through a client of their own. */
+async function userClaims(scope: string) {
+  const { id } = await harness.build.user();
+  const { sub, secret_id } = await harness.build.machineClaims(scope.split(' '), ['authorization_code']);
+  return { sub: id, client_id: sub, secret_id, scope };
+}
 
 it('knows every route of the contract', () => {
   const known = operations.map(({ method, path }) => `${method} ${path.replace(/[0-9a-f-]{36}/g, '*')}`);
@@ -239,17 +245,25 @@ describe('every route refuses with 401', () => {
     const now = Math.floor(Date.now() / 1000);
     const jwt = await harness.build.jwt({ ...claims, auth_time: now });
     expect((await send({ method: 'GET', path: '/admin/tokens' }, `Bearer ${jwt}`)).status).toBe(200);
-    await harness.stores.users.update(user.id, { signedOutAt: new Date(now * 1000) });
+    await harness.stores.users.update(user.id, { signsOut: true });
     await expectEverywhere401(`Bearer ${jwt}`, invalid);
-    await expectEverywhere401(`Bearer ${await harness.build.jwt(claims)}`, invalid);
+    // Without the claim, what counts is when it was made.
+    const early = await harness.build.jwt({ ...claims, iat: now });
+    await expectEverywhere401(`Bearer ${early}`, invalid);
   });
 
-  it("a user's token of a deleted client, which worked before", async () => {
-    const user = await harness.build.user();
-    const client = await harness.build.client(['tokens:read'], ['authorization_code']);
-    const jwt = await harness.build.jwt({ sub: user.id, client_id: client.id, scope: 'tokens:read' });
+  it.each([
+    ['was deleted', (id: string) => harness.stores.clients.delete(id)],
+    ['may have none any more', (id: string) => harness.stores.clients.update(id, { grantTypes: [] })],
+    [
+      'has another secret',
+      (id: string) => harness.stores.clients.update(id, { secretDigest: createClientSecret().digest }),
+    ],
+  ] as const)("a user's token of a client that %s, which worked before", async (_what, change) => {
+    const claims = await userClaims('tokens:read');
+    const jwt = await harness.build.jwt(claims);
     expect((await send({ method: 'GET', path: '/admin/me' }, `Bearer ${jwt}`)).status).toBe(200);
-    await harness.stores.clients.delete(client.id);
+    await change(claims.client_id);
     await expectEverywhere401(`Bearer ${jwt}`, invalid);
   });
 
@@ -323,11 +337,9 @@ describe('a missing scope is 403', () => {
   });
 
   it('for a user whose client has lost the scope since', async () => {
-    const user = await harness.build.user();
-    const client = await harness.build.client(['tokens:read', 'tokens:write'], ['authorization_code']);
-    const scope = 'tokens:read tokens:write';
-    const jwt = await harness.build.jwt({ sub: user.id, client_id: client.id, scope });
-    await harness.stores.clients.update(client.id, { scopes: ['tokens:read'] });
+    const claims = await userClaims('tokens:read tokens:write');
+    const jwt = await harness.build.jwt(claims);
+    await harness.stores.clients.update(claims.client_id, { scopes: ['tokens:read'] });
     await expect403(
       operations.filter(({ access }) => access === 'tokens:write'),
       `Bearer ${jwt}`,

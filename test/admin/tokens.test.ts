@@ -660,6 +660,8 @@ describe('revoking', () => {
     ['a null filter', { organization_id: null }, '/organization_id'],
     ['a long reason', { user_id: uuidv7(), reason: 'x'.repeat(501) }, '/reason'],
     ['NUL in the reason', { user_id: uuidv7(), reason: '\0' }, '/reason'],
+    ['a line separator in the reason', { user_id: uuidv7(), reason: 'a\u2028b' }, '/reason'],
+    ['a bidirectional override in the reason', { user_id: uuidv7(), reason: 'a\u202eb' }, '/reason'],
     ['a list', [], ''],
     ['a string', '"all"', ''],
   ])('refuses %s with 422', async (_, body, pointer) => {

@@ -24,6 +24,7 @@ describe('a name is refused', () => {
     ['a mark alone', '\u0301'],
     ['a noncharacter', 'a\ufffeb'],
     ['a platform token in it', `key ${createPlatformToken('ptk').token}.`],
+    ['one with something before it', `mykey${createPlatformToken('ptk').token}x`],
   ])('for %s', (_what, name) => {
     expect(nameFault(name)).toBeTypeOf('string');
   });

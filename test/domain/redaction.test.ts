@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createPlatformToken } from '../../server/domain/platform-token.ts';
-import { redact } from '../../server/domain/redaction.ts';
+import { maskTokens, redact } from '../../server/domain/redaction.ts';
 
 const { token } = createPlatformToken('ptk');
 const jwt = 'eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ1c2VyIn0.c2lnbmF0dXJl';
@@ -23,6 +23,20 @@ describe('redaction', () => {
     const redacted = redact(text);
     for (const secret of secrets) expect(redacted).not.toContain(secret);
     expect(redacted).toContain('[redacted]');
+  });
+
+  it.each([
+    ['a platform token', `leaked ${token}, see mail`, 'leaked [redacted], see mail'],
+    ['one that is glued to a word', `my${token}`, 'my[redacted]'],
+    ['a JWT', `had ${jwt}.`, 'had [redacted].'],
+    ['credentials', 'sent Basic dXNlcjpwYXNzd29yZA== to me', 'sent [redacted] to me'],
+  ])('takes out %s of what a person wrote', (_name, text, masked) => {
+    expect(maskTokens(text)).toBe(masked);
+  });
+
+  it('leaves what a person wrote as it is', () => {
+    const text = `basic cleanup; bearer of bad news: build_${'0123456789abcdef'.repeat(3)}0`;
+    expect(maskTokens(text)).toBe(text);
   });
 
   it('leaves ordinary text alone', () => {

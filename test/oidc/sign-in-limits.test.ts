@@ -198,6 +198,24 @@ describe('failed attempts', () => {
     expect((await browser.post((await again()).url, { email: user.email, password })).status).toBe(303);
   });
 
+  it('are limited for all known browsers of a user together: whoever knew the password once may have many', async () => {
+    const user = await harness.build.user({ password });
+    const attemptByKnown = async (given: string) => {
+      const browser = from('192.0.2.1');
+      await signIn(harness, browser, { email: user.email, password });
+      return async () => {
+        const { url } = await openSignIn(browser, authorizationRequest(harness, { prompt: 'login' }));
+        return (await browser.post(url, { email: user.email, password: given })).status;
+      };
+    };
+    const one = await attemptByKnown('wrong');
+    const another = await attemptByKnown(password);
+    await harness.database.knex('rate_limits').delete();
+    expect(await one()).toBe(422);
+    expect(await wear(/^sign-in-account:/, perAccount)).toBe(1);
+    expect(await another()).toBe(429);
+  });
+
   it('are not forgiven by a cookie that was made up', async () => {
     const user = await harness.build.user({ password });
     await fail(1, user.email, '192.0.2.1');

@@ -4,6 +4,7 @@ import bcrypt from 'bcrypt';
 import { decodeJwt } from 'jose';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { hashPassword } from '../../server/domain/password.ts';
+import { authTimeOf, endedBySignOut } from '../../server/domain/sign-out.ts';
 import {
   type Answer,
   authorizationRequest,
@@ -502,6 +503,21 @@ describe('sessions, codes and access tokens from before', () => {
 
     const again = await signIn(harness, browser, { ...user, ...changes[0] });
     expect((await me(await accessToken(again.code, again.verifier))).status).toBe(200);
+  });
+
+  it('are ended by each of two sign-outs in one second, and a sign-in between them too', async () => {
+    const user = await person();
+    const { users } = harness.stores;
+    const signOut = async () => {
+      await users.update(user.id, { signsOut: true });
+      return (await users.findWithSignOut(user.id))?.signedOutAt as Date;
+    };
+    const first = await signOut();
+    const began = authTimeOf(first, first);
+    const second = await signOut();
+    expect(second.getTime() - first.getTime()).toBeGreaterThanOrEqual(1_000);
+    expect(endedBySignOut(began, first)).toBe(false);
+    expect(endedBySignOut(began, second)).toBe(true);
   });
 
   it('are none of a sign-in by the old password that is under way', async () => {

@@ -313,8 +313,8 @@ function createBuilders(stores: Stores, database: Database, keySet: KeySet, conf
       return { id, secret };
     },
     /** What the access token of a machine administrator says of it, whoever signs it. */
-    async machineClaims(scopes = ['admin']) {
-      const { id, secret } = await builders.client(scopes);
+    async machineClaims(scopes = ['admin'], grantTypes?: string[]) {
+      const { id, secret } = await builders.client(scopes, grantTypes);
       const secret_id = clientSecretReference(digestClientSecret(secret));
       return { sub: id, client_id: id, secret_id, scope: scopes.join(' ') };
     },

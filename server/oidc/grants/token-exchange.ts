@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { errors, type KoaContextWithOIDC, type Provider } from 'oidc-provider';
 import { decideExchange, type ExchangeSubject, whyRefused } from '../../domain/exchange-policy.ts';
+import { networkOf } from '../../domain/network.ts';
 import { redact } from '../../domain/redaction.ts';
 import { referenceOf, statusListUri } from '../../domain/status-list.ts';
 import { clientAddress } from '../../http/client-address.ts';
@@ -165,7 +166,7 @@ function recordRefusal(
 ): void {
   const { id, organizationId } = subject;
   const reason = whyRefused(subject);
-  countedEvents.record(`${id} ${reason}`, at, () =>
+  countedEvents.record(`${id} ${reason} ${networkOf(clientAddress(ctx))}`, at, () =>
     requestEvent(ctx, {
       at,
       action: 'token.refused',
