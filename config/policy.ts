@@ -233,9 +233,9 @@ export const policy = Object.freeze({
   addressRetryAfter: 5,
   /**
    * Refusals of the OAuth endpoints leave at this pace in each process; so many at once are none too many. The rest waits,
-   * no longer than clients put up with: so at most 1,000 wait.
+   * no longer than clients put up with: so at most 400 wait.
    */
-  refusalsASecond: 250,
+  refusalsASecond: 100,
   refusalBurst: 50,
   refusalWaitMs: 4_000,
   /** How long a refused sign-in attempt is refused again without asking the counters. */
