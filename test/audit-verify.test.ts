@@ -25,7 +25,7 @@ async function verify(...args: string[]) {
     'server/audit-verify.ts',
     ...args,
   ]);
-  return { code: (await once(child, 'exit'))[0], output: output() };
+  return { code: (await once(child, 'close'))[0], output: output() };
 }
 
 it('says that the trail is whole, and which change is the first', async () => {
@@ -68,14 +68,14 @@ it('cannot say anything of a database that is not there', async () => {
   const { child, output } = processes.launch({ DATABASE_URL: 'postgres://x@127.0.0.1:1/x' }, [
     'server/audit-verify.ts',
   ]);
-  expect((await once(child, 'exit'))[0]).toBe(1);
+  expect((await once(child, 'close'))[0]).toBe(1);
   expect(output()).toMatch(/^the database of DATABASE_URL cannot be used: /);
 });
 
 it('makes no database where there is none', async () => {
   const dataDir = join(processes.dataDir, 'mistyped');
   const { child, output } = processes.launch({ DATA_DIR: dataDir }, ['server/audit-verify.ts']);
-  expect((await once(child, 'exit'))[0]).toBe(1);
+  expect((await once(child, 'close'))[0]).toBe(1);
   expect(output()).toBe(`there is no database in ${dataDir}: set DATABASE_URL, or DATA_DIR\n`);
   await expect(stat(dataDir)).rejects.toThrow('ENOENT');
 });
@@ -84,7 +84,7 @@ it('says that the schema is behind', async () => {
   const other = await createTestDatabase();
   await other.database.knex.migrate.down();
   const { child, output } = processes.launch({ DATABASE_URL: other.url }, ['server/audit-verify.ts']);
-  expect((await once(child, 'exit'))[0]).toBe(1);
+  expect((await once(child, 'close'))[0]).toBe(1);
   expect(output()).toBe('the database schema is behind: run "npm run migrate"\n');
   await other.drop();
 });
@@ -102,7 +102,7 @@ it('finds the trail of the embedded database, sealed at the start of the server,
   expect(seq).toBe(1);
   expect(await stop(second)).toBe(0);
   const { child, output } = processes.launch({}, ['server/audit-verify.ts', '--head', hash]);
-  expect([(await once(child, 'exit'))[0], output()]).toEqual([
+  expect([(await once(child, 'close'))[0], output()]).toEqual([
     0,
     expect.stringContaining(`head      1 ${hash}`),
   ]);

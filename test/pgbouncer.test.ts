@@ -111,7 +111,7 @@ describe.skipIf(!version).each(kinds)('behind PgBouncer %s', (_kind, change) => 
     };
     // Several at once, as a deployment may run them.
     const migrations = [1, 2, 3].map(() => processes.launch(env, ['server/migrate.ts']));
-    const codes = await Promise.all(migrations.map(async ({ child }) => (await once(child, 'exit'))[0]));
+    const codes = await Promise.all(migrations.map(async ({ child }) => (await once(child, 'close'))[0]));
     expect(codes).toEqual([0, 0, 0]);
     [one, other] = await Promise.all([processes.start(env), processes.start({ ...env, WORKERS: '2' })]);
     admin = await administrator(one.url, adminSecret);
@@ -232,7 +232,7 @@ it.skipIf(!version)('says what PgBouncer refuses where its settings are not as d
       KEY_ENCRYPTION_KEY: kek.toString('base64url'),
       PORT: String(await findFreePort()),
     });
-    expect((await once(child, 'exit'))[0]).toBe(1);
+    expect((await once(child, 'close'))[0]).toBe(1);
     expect(output()).toMatch(/^the database of DATABASE_URL cannot be used: .*statement_timeout.*\n$/);
   } finally {
     await processes.close();

@@ -25,7 +25,7 @@ export interface Started extends Launched {
 export interface Processes {
   readonly dataDir: string;
   launch(env: NodeJS.ProcessEnv, program?: readonly string[]): Launched;
-  /** Launches, and waits until it is ready. */
+  /** Launches, and waits until it is ready and has printed where it is. */
   start(env?: NodeJS.ProcessEnv): Promise<Started>;
   /** Ends what still runs. */
   close(): Promise<void>;
@@ -70,7 +70,7 @@ export async function createProcesses(): Promise<Processes> {
       for (;;) {
         if (child.exitCode !== null) throw new Error(`ended with ${child.exitCode}: ${output()}`);
         const ready = await fetch(`${url}/health/ready`).catch(() => undefined);
-        if (ready?.status === 200) return { child, url, port, output };
+        if (ready?.status === 200 && output().includes('Issuer     ')) return { child, url, port, output };
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     },
@@ -86,11 +86,11 @@ export async function createProcesses(): Promise<Processes> {
   };
 }
 
-/** @returns the exit code */
+/** @returns the exit code, once all that it wrote has been read */
 export async function stop({ child }: Launched, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
-  const exited = once(child, 'exit');
+  const ended = once(child, 'close');
   child.kill(signal);
-  const [code] = await exited;
+  const [code] = await ended;
   return code;
 }
 
