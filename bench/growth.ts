@@ -9,6 +9,7 @@ import { createToken } from '../server/admin/tokens.ts';
 import { statusListSize } from '../server/domain/status-list.ts';
 import { systemEvent } from '../server/storage/audit-events.ts';
 import { createDatabase, type Database } from '../server/storage/database.ts';
+import { createExchangeEvents } from '../server/storage/exchange-events.ts';
 import { pendingMigrations } from '../server/storage/migrations.ts';
 import {
   type RevokedToken,
@@ -233,6 +234,10 @@ async function operations({ knex, ...rest }: Database, grown: Grown): Promise<Op
     `SELECT id, user_id, organization_id FROM platform_tokens WHERE digest IN (${digests})`,
   );
   const token = (sample: number) => tokens[sample % tokens.length];
+  // Anywhere in the table: ids begin with their time.
+  const { rows: used } = await knex.raw(
+    `SELECT id FROM platform_tokens WHERE digest IN (${Array.from({ length: 50 * samples }, (_, n) => digestOf(chosen(n + samples, grown.tokens)))})`,
+  );
   const organization = (sample: number) =>
     grown.organizations[chosen(sample, grown.organizations.length)] as string;
   const admin = (id: string): Visibility => ({ all: false, userId: uuidv7(), memberOf: [id], adminOf: [id] });
@@ -285,6 +290,21 @@ async function operations({ knex, ...rest }: Database, grown: Grown): Promise<Op
     writing('revocation', (transaction, sample) =>
       revoke(stores, { ids: [token(sample).id] }, now, transaction),
     ),
+    writing('last use of 50 tokens, with their events', (transaction, sample) => {
+      const one = token(sample);
+      const events = Array.from({ length: 50 }, (_, n) => ({
+        id: uuidv7(),
+        at: new Date(),
+        organizationId: one.organization_id,
+        tokenId: used[(sample * 50 + n) % used.length]?.id as string,
+        serviceId: services[0] as string,
+        ip: '192.0.2.2',
+        userAgent: 'bench',
+        requestId: uuidv7(),
+        count: 1,
+      }));
+      return createExchangeEvents(transaction).insert(events);
+    }),
     writing(
       "revocation of an organization's tokens",
       (transaction, sample) => revoke(stores, { organizationId: organization(sample) }, now, transaction),

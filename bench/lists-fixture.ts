@@ -64,6 +64,12 @@ export async function fillLists({ knex }: Database): Promise<Filled> {
   const active = knex('platform_tokens').where('user_id', memberId).whereNull('revoked_at');
   const { id: tokenId } = await active.orderBy('created_at', 'desc').first('id');
   await knex('platform_tokens').where('id', tokenId).update('name', uniqueName);
+  // Two of three, up to two years after they were made.
+  await knex.raw(
+    `UPDATE platform_token_uses u SET last_used_at = LEAST(?::timestamptz, t.created_at + hashed.n % 700 * interval '1 day')
+     FROM platform_tokens t, LATERAL (SELECT abs(hashtext(t.name)) AS n) AS hashed WHERE t.id = u.token_id AND hashed.n % 3 > 0`,
+    [now],
+  );
   await addEvents(tokenId);
   // What autovacuum and the checkpointer would do some time in the middle of the run.
   await knex.raw('VACUUM ANALYZE');
@@ -91,11 +97,10 @@ export async function fillLists({ knex }: Database): Promise<Filled> {
   async function addTokens(to: string, owners: readonly string[], count: number): Promise<void> {
     await knex.raw(
       `INSERT INTO platform_tokens (id, organization_id, user_id, service_id, name, digest, hint, scopes, created_at,
-         expires_at, last_used_at, revoked_at, revoked_by)
+         expires_at, revoked_at, revoked_by)
        SELECT gen_random_uuid(), :to, (:owners::uuid[])[1 + n % :people], (:services::text[])[1 + n % :kinds],
          (ARRAY['Deploy', 'CI', 'Import', 'My laptop'])[1 + n / 3 % 4] || ' ' || n, sha256(((:owners::uuid[])[1]::text || n)::bytea), 'ptk_abcd',
          '{read,write}', at, at + :lifetime * interval '1 second',
-         CASE WHEN n % 3 > 0 THEN LEAST(:now::timestamptz, at + n % 700 * interval '1 day') END,
          CASE WHEN revoked THEN :now::timestamptz END, CASE WHEN revoked THEN 'bench' END
        FROM generate_series(1, :count) AS n,
          LATERAL (SELECT :now::timestamptz - (n * 7919 % 1095) * interval '1 day' - n * interval '1 second' AS at) AS c,

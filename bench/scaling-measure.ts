@@ -31,11 +31,10 @@ interface PostgresCpu {
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-export async function measureScaling(cleanup: Cleanup, fillfactor: number): Promise<object> {
+export async function measureScaling(cleanup: Cleanup): Promise<object> {
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   cleanup.add(() => database.close());
-  await database.knex.raw(`ALTER TABLE platform_tokens SET (fillfactor = ${fillfactor})`);
   say(`filling ${tokenCount} platform tokens`);
   const tokens = await fill(database, tokenCount, rareCount);
   const requests = shuffle(tokens).map((token) => exchangeRequest(token));
@@ -47,7 +46,7 @@ export async function measureScaling(cleanup: Cleanup, fillfactor: number): Prom
     cleanup,
   );
 
-  // Full pages first: an update finds no room, and a new row version has an entry in every index.
+  // Full pages first.
   const rare = [];
   for (const [pass, setting] of [
     ['first use', 'off'],
@@ -134,15 +133,15 @@ const paced = (
   rate,
 });
 
-/** WAL, full pages and events of an exchange, and how many of the tokens' updates stayed within their page. */
+/** WAL, full pages and events of an exchange, and how many last uses were written. */
 async function writes({ knex }: Database, act: () => Promise<{ answers: number }>) {
   const state = async () => {
     await knex.raw('SELECT pg_stat_force_next_flush()');
     const { rows } = await knex.raw(
       `SELECT (pg_current_wal_insert_lsn() - '0/0')::float8 AS wal, (SELECT count(*)::float8 FROM exchange_events) AS events,
          (SELECT wal_fpi::float8 FROM pg_stat_wal) AS "fullPages",
-         (SELECT n_tup_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_tokens') AS updates,
-         (SELECT n_tup_hot_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_tokens') AS "hotUpdates",
+         (SELECT n_tup_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_token_uses') AS updates,
+         (SELECT n_tup_newpage_upd::float8 FROM pg_stat_user_tables WHERE relname = 'platform_token_uses') AS "otherPageUpdates",
          (SELECT coalesce(sum(wal_bytes), 0)::float8 FROM pg_stat_statements WHERE query LIKE '%INSERT INTO exchange_events%') AS "eventWal"`,
     );
     return rows[0] as Record<string, number>;
@@ -184,8 +183,9 @@ async function postgresCpu({ knex }: Database): Promise<PostgresCpu> {
 async function relationBytes({ knex }: Database, count: number): Promise<Record<string, number>> {
   const { rows } = await knex.raw(
     `SELECT c.relname AS name, pg_relation_size(c.oid)::float8 AS bytes FROM pg_class c
-     WHERE c.oid = 'platform_tokens'::regclass OR c.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid = 'platform_tokens'::regclass)
-     UNION ALL SELECT 'total', pg_total_relation_size('platform_tokens')
+     LEFT JOIN pg_index i ON i.indexrelid = c.oid
+     WHERE coalesce(i.indrelid, c.oid) IN ('platform_tokens'::regclass, 'platform_token_uses'::regclass)
+     UNION ALL SELECT 'total', pg_total_relation_size('platform_tokens') + pg_total_relation_size('platform_token_uses')
      UNION ALL SELECT 'users and memberships', pg_total_relation_size('users') + pg_total_relation_size('memberships')`,
   );
   return Object.fromEntries(

@@ -55,12 +55,11 @@ function print(title: string, given: Inputs): string {
 }
 
 const { values } = parseArgs({
-  options: { measure: { type: 'boolean', default: false }, fillfactor: { type: 'string', default: '80' } },
+  options: { measure: { type: 'boolean', default: false } },
 });
 if (values.measure) {
-  if (!/^([1-9]\d|100)$/.test(values.fillfactor)) throw new Error('--fillfactor must be from 10 to 100');
   await run(async (cleanup) => {
-    const measured = await measureScaling(cleanup, Number(values.fillfactor));
+    const measured = await measureScaling(cleanup);
     process.stdout.write(`${JSON.stringify(measured, null, 2)}\n`);
     return true;
   });

@@ -257,6 +257,7 @@ export const policy = Object.freeze({
   bulkRevokeMaximum: 100,
   /** Events of a query of an export. */
   exportPage: 500,
-  /** A list's `total` is exact up to here; above it, for lists over all organizations and of events, PostgreSQL's estimate. */
+  /** A list's `total` is exact up to here; above it, of events and of platform tokens over all organizations, PostgreSQL's estimate. */
   exactTotal: 10_000,
+  exactTotalOfAllTokens: 2_000,
 });

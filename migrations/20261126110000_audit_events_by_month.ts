@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { withShortLocks } from '../server/storage/short-locks.ts';
 
 /** The long part holds up no writer, the short one is a transaction of its own. */
 export const config = { transaction: false };
@@ -13,7 +14,7 @@ export async function up(knex: Knex): Promise<void> {
   const now = new Date();
   const bound = monthFrom(now, 2);
   await prepare(knex, bound);
-  await withLocks(knex, async (transaction) => {
+  await withShortLocks(knex, async (transaction) => {
     await transaction.raw('LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE');
     const { rows } = await transaction.raw('SELECT EXISTS (SELECT FROM audit_events) AS held');
     const before = `audit_events_before_${bound.name}`;
@@ -58,7 +59,7 @@ export async function up(knex: Knex): Promise<void> {
 async function prepare(knex: Knex, bound: Month): Promise<void> {
   await knex.raw('DROP INDEX CONCURRENTLY IF EXISTS audit_events_at_id');
   await knex.raw('CREATE UNIQUE INDEX CONCURRENTLY audit_events_at_id ON audit_events (at DESC, id DESC)');
-  await withLocks(knex, async (transaction) => {
+  await withShortLocks(knex, async (transaction) => {
     await transaction.raw(`
       ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_bound,
         DROP CONSTRAINT IF EXISTS audit_events_count_check;
@@ -110,19 +111,4 @@ function monthFrom(now: Date, ahead: number): Month {
   const start = (more: number) => new Date(Date.UTC(now.getUTCFullYear(), now.getUTCMonth() + more, 1));
   const from = start(ahead).toISOString();
   return { name: from.slice(0, 7).replace('-', '_'), from, to: start(ahead + 1).toISOString() };
-}
-
-/** Gives up before anything that waits behind it would notice, and tries again. */
-async function withLocks(knex: Knex, work: (transaction: Knex.Transaction) => Promise<void>): Promise<void> {
-  for (let left = 600; ; left -= 1) {
-    try {
-      return await knex.transaction(async (transaction) => {
-        await transaction.raw("SET LOCAL lock_timeout = '200ms'");
-        await work(transaction);
-      });
-    } catch (error) {
-      if ((error as { code?: unknown }).code !== '55P03' || left === 0) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
 }

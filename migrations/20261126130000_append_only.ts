@@ -1,4 +1,5 @@
 import type { Knex } from 'knex';
+import { withShortLocks } from '../server/storage/short-locks.ts';
 
 /** The short locks of each step are given up and tried again: no transaction around them. */
 export const config = { transaction: false };
@@ -11,9 +12,9 @@ export const config = { transaction: false };
  */
 export async function up(knex: Knex): Promise<void> {
   const { rows } = await knex.raw('SELECT quote_ident(current_schema()) AS schema');
-  await withLocks(knex, (transaction) => transaction.raw(functions(rows[0].schema)));
+  await withShortLocks(knex, (transaction) => transaction.raw(functions(rows[0].schema)));
   for (const trail of ['audit_events', 'exchange_events']) {
-    await withLocks(knex, (transaction) =>
+    await withShortLocks(knex, (transaction) =>
       transaction.raw(`
         DROP TRIGGER IF EXISTS audit_append_only ON ${trail};
         CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON ${trail} FOR EACH ROW EXECUTE FUNCTION audit_refuse();
@@ -116,22 +117,3 @@ const functions = (schema: string) => `
 
   REVOKE EXECUTE ON FUNCTION audit_make_partition(text), audit_drop_partition(text), audit_protect(regclass) FROM PUBLIC;
 `;
-
-/** Gives up before anything that waits behind it would notice, and tries again. */
-async function withLocks(
-  knex: Knex,
-  work: (transaction: Knex.Transaction) => PromiseLike<unknown>,
-): Promise<void> {
-  for (let left = 600; ; left -= 1) {
-    try {
-      await knex.transaction(async (transaction) => {
-        await transaction.raw("SET LOCAL lock_timeout = '200ms'");
-        await work(transaction);
-      });
-      return;
-    } catch (error) {
-      if ((error as { code?: unknown }).code !== '55P03' || left === 0) throw error;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
-}

@@ -79,7 +79,7 @@ export function pageOf<T extends z.ZodType>(item: T, description: string) {
         .meta({
           description:
             'how many there are in all pages. ' +
-            `Of events, and of tokens over all organizations, an estimate where there are more than ${policy.exactTotal}.`,
+            `Of events an estimate where there are more than ${policy.exactTotal}, of tokens over all organizations where there are more than ${policy.exactTotalOfAllTokens}.`,
         }),
     }),
     headers: {

@@ -26,12 +26,13 @@ const insertStatement = `
     SELECT * FROM event
     ON CONFLICT DO NOTHING
   )
-  UPDATE platform_tokens t SET last_used_at = used.at, last_used_ip = used.ip
-  FROM (SELECT t.id, latest.at, latest.ip
+  UPDATE platform_token_uses u SET last_used_at = used.at, last_used_ip = used.ip
+  FROM (SELECT u.token_id, latest.at, latest.ip
         FROM (SELECT DISTINCT ON ("tokenId") "tokenId", at, ip FROM event ORDER BY "tokenId", at DESC) latest
-        JOIN platform_tokens t ON t.id = latest."tokenId"
-        ORDER BY t.id FOR NO KEY UPDATE OF t) used
-  WHERE t.id = used.id AND (t.last_used_at IS NULL OR t.last_used_at < used.at)`;
+        JOIN platform_token_uses u ON u.token_id = latest."tokenId"
+        ORDER BY u.token_id FOR NO KEY UPDATE OF u) used
+  WHERE u.token_id = used.token_id AND u.last_used_at < used.at`;
+
 export type ExchangeEvents = ReturnType<typeof createExchangeEvents>;
 
 export function createExchangeEvents(knex: Knex) {

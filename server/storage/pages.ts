@@ -42,6 +42,8 @@ const ascending = { after: '>', from: '>=', before: '<', until: '<=' } as const;
 const descending = { after: '<', from: '<=', before: '>', until: '>=' } as const;
 
 export interface PageOptions {
+  /** `filtered`, joined with what its order is by: what is counted need not be. */
+  readonly ordered?: Knex.QueryBuilder;
   /** Where to read the columns, once the rows are chosen by what an index holds: for rows that are chosen from many. */
   readonly table?: Knex.QueryBuilder;
   /** Counts at most so many; where there are more, the total is PostgreSQL's estimate. */
@@ -58,7 +60,7 @@ export async function readPage<Row, T>(
   sort: SortKey,
   page: PageRequest,
   map: (row: Row) => T,
-  { table, exactTotal }: PageOptions = {},
+  { ordered = filtered, table, exactTotal }: PageOptions = {},
 ): Promise<Page<T>> {
   const { cursor, limit } = page;
   // Backwards the rows that are nearest to the cursor come first, and are turned round once they are chosen.
@@ -66,7 +68,7 @@ export async function readPage<Row, T>(
   const direction = sort.descending === backwards ? 'ASC' : 'DESC';
   const order = `${sort.expression} ${direction}, ${sort.id} ${direction}`;
   const place = `${sort.expression}, ${sort.id}`;
-  const nearest = filtered
+  const nearest = ordered
     .clone()
     .orderByRaw(order)
     .limit(limit + 1);
@@ -82,7 +84,7 @@ export async function readPage<Row, T>(
   const [found, total, rowsBehind] = await Promise.all([
     rows as Promise<(Row & { cursor_value: string; cursor_id: string })[]>,
     exactTotal === undefined ? countOf(filtered) : boundedCountOf(filtered, exactTotal),
-    cursor ? hasRows(filtered, beside(sort, turned(cursor))) : false,
+    cursor ? hasRows(ordered, beside(sort, turned(cursor))) : false,
   ]);
   const chosen = found.slice(0, limit);
   if (backwards) chosen.reverse();

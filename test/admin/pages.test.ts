@@ -125,7 +125,7 @@ describe('there and back gives the same pages', () => {
             });
             if (used !== undefined) {
               const change = { last_used_at: minutes(used) };
-              await harness.database.knex('platform_tokens').where({ id }).update(change);
+              await harness.database.knex('platform_token_uses').where({ token_id: id }).update(change);
             }
           }
           for (const sort of sorts) await expectSameBothWays(`/tokens?sort=${sort}`, n, jwt);

@@ -435,8 +435,8 @@ describe('listing', () => {
       });
       if (used !== undefined)
         await harness.database
-          .knex('platform_tokens')
-          .where({ id })
+          .knex('platform_token_uses')
+          .where({ token_id: id })
           .update({ last_used_at: at(used) });
     };
     await make('c', 30, 30, 20);

@@ -464,8 +464,8 @@ describe('what an exchange leaves behind', () => {
     await (await exchange(harness.url, token, {}, { 'user-agent': agent })).body?.cancel();
     const read = async () => ({
       row: await harness.database
-        .knex('platform_tokens')
-        .where({ id })
+        .knex('platform_token_uses')
+        .where({ token_id: id })
         .first(harness.database.knex.raw('last_used_at, host(last_used_ip) AS ip')),
       events: await harness.database.knex('audit_trail').where({ token_id: id }).select('*'),
     });
@@ -490,8 +490,8 @@ describe('what an exchange leaves behind', () => {
       .knex('audit_trail')
       .where({ token_id: id, action: 'token.exchanged' });
     expect(events).toEqual([]);
-    const row = await harness.database.knex('platform_tokens').where({ id }).first('last_used_at');
-    expect(row?.last_used_at).toBeNull();
+    const { lastUsedAt, lastUsedIp } = (await harness.stores.platformTokens.find(id, { all: true })) ?? {};
+    expect([lastUsedAt, lastUsedIp]).toEqual([null, null]);
   });
 
   it('is no secret in the logs', async () => {

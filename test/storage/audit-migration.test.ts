@@ -1,28 +1,17 @@
-import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { verifyChain } from '../../server/storage/audit-chain.ts';
-import { createDatabase, type Database } from '../../server/storage/database.ts';
+import type { Database } from '../../server/storage/database.ts';
 import { migrate } from '../../server/storage/migrations.ts';
 import { createStores } from '../../server/storage/stores.ts';
 import { month, sealWritten } from '../support/audit.ts';
-import { withDatabase } from '../support/global-setup.ts';
+import { createEmptyDatabase, migrateTo } from '../support/migrations.ts';
 
-let root: Database;
 let database: Database;
-const name = `test_${randomBytes(8).toString('hex')}`;
+let drop: () => Promise<void>;
 beforeAll(async () => {
-  root = createDatabase({ connectionString: inject('databaseUrl'), poolSize: 1 });
-  await root.knex.raw(`CREATE DATABASE ${name}`);
-  database = createDatabase({
-    connectionString: withDatabase(inject('databaseUrl'), name),
-    limited: false,
-  });
+  ({ database, drop } = await createEmptyDatabase());
 });
-afterAll(async () => {
-  await database.close();
-  await root.knex.raw(`DROP DATABASE ${name} WITH (FORCE)`);
-  await root.close();
-});
+afterAll(() => drop());
 
 // As the release before sends them.
 const auditInsert = `INSERT INTO audit_events (id, at, action, actor_type, actor_id, organization_id, token_id, target_id, ip, user_agent, request_id, reason)
@@ -33,13 +22,7 @@ const exchangeInsert = `INSERT INTO exchange_events (id, at, organization_id, to
 
 it('keeps every event while the release before writes on, whoever holds the table; and seals what was there', async () => {
   const { knex } = database;
-  for (let applied = ''; applied !== '20261124190000_name_trigrams.ts'; ) {
-    await knex.migrate.up();
-    applied = await knex('knex_migrations')
-      .orderBy('id', 'desc')
-      .first()
-      .then(({ name }) => name);
-  }
+  await migrateTo(knex, '20261124190000_name_trigrams.ts');
   let [audited, exchanged] = [0, 0];
   const write = async (at: Date, count: number) => {
     await knex.raw(auditInsert, [at, count]);
@@ -90,7 +73,7 @@ it('keeps every event while the release before writes on, whoever holds the tabl
 it('leads back, and forth again', async () => {
   const { knex } = database;
   const before = await knex('audit_trail').count();
-  for (let n = 0; n < 4; n += 1) await knex.migrate.down();
+  await migrateTo(knex, '20261124190000_name_trigrams.ts');
   expect(await knex('audit_trail').count()).toEqual(before);
   await migrate(knex);
   expect(await knex('audit_trail').count()).toEqual(before);

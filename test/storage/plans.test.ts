@@ -73,6 +73,7 @@ async function plansOf(work: () => Promise<unknown>, table = 'platform_tokens'):
   return plans.join('\n');
 }
 const page = { limit: 50 };
+const ours = () => row.organization_id;
 const newest = { by: 'created_at', descending: true } as const;
 const list = (visibility: Parameters<Stores['platformTokens']['list']>[0], filter = {}) =>
   stores.platformTokens.list(
@@ -178,19 +179,43 @@ describe('none reads all of platform_tokens:', () => {
     expect(await plansOf(work)).not.toMatch(/Seq Scan on platform_tokens/);
   });
 
-  it.each([
+  describe.each([
     ['name', 'platform_tokens_organization_name'],
     ['created_at', 'platform_tokens_organization_created'],
-  ] as const)("an organization's tokens by %s, in the order of an index", async (by, index) => {
+    ['last_used_at', 'platform_token_uses_organization'],
+  ] as const)("an organization's tokens by %s, in the order of an index", (by, index) => {
+    it.each<[string, () => [Parameters<Stores['platformTokens']['list']>[0], object]]>([
+      ['for its admin', () => [{ all: false, userId: uuidv7(), memberOf: [], adminOf: [ours()] }, {}]],
+      [
+        'for its admin, a member too',
+        () => [{ all: false, userId: uuidv7(), memberOf: [ours()], adminOf: [ours()] }, {}],
+      ],
+      ['by a filter', () => [{ all: true }, { organizationId: ours() }]],
+    ])('%s', async (_, choice) => {
+      const [visibility, filter] = choice();
+      const sort = { by, descending: true };
+      const work = () =>
+        stores.platformTokens.list(
+          visibility,
+          { statuses: ['active', 'expired'], ...filter },
+          sort,
+          page,
+          new Date(),
+        );
+      const plans = await plansOf(work);
+      expect(plans).toMatch(new RegExp(`using ${index}`));
+      // None is sorted but the page.
+      expect(
+        plans.match(/Sort {2}\(cost=\S+ rows=(\d+)/g)?.filter((sort) => !/rows=\d\d?$/.test(sort)) ?? [],
+      ).toEqual([]);
+    });
+  });
+
+  it('the tokens of all by last use, in the order of an index', async () => {
+    const sort = { by: 'last_used_at', descending: true } as const;
     const work = () =>
-      stores.platformTokens.list(
-        { all: false, userId: uuidv7(), memberOf: [], adminOf: [row.organization_id] },
-        { statuses: ['active', 'expired'] },
-        { by, descending: false },
-        page,
-        new Date(),
-      );
-    expect(await plansOf(work)).toContain(`using ${index}`);
+      stores.platformTokens.list({ all: true }, { statuses: ['active'] }, sort, page, new Date());
+    expect(await plansOf(work)).toMatch(/using platform_token_uses_latest/);
   });
 
   it.each([
@@ -207,7 +232,7 @@ describe('none reads all of platform_tokens:', () => {
     ).toMatch(/Seq Scan on platform_tokens/);
   });
 
-  it("the last use's write, which is a join on ids", async () => {
+  it("the last use's write, which is none to the token", async () => {
     const at = new Date();
     stores.usage.record({
       at,
@@ -218,7 +243,7 @@ describe('none reads all of platform_tokens:', () => {
       userAgent: null,
       requestId: null,
     });
-    expect(await plansOf(() => stores.usage.close())).not.toMatch(/Seq Scan on platform_tokens/);
+    expect(await plansOf(() => stores.usage.close(), 'platform_token_uses')).not.toContain('platform_tokens');
   });
 });
 
@@ -414,5 +439,54 @@ describe('the constraints refuse', () => {
   it('nothing of a good row', async () => {
     for (const insert of [token({}), user({}), service({}), event({})])
       await expect(insert()).resolves.toBeDefined();
+  });
+});
+
+// Last, as it changes what the others read.
+describe('the expired tokens of all, in the order of creation,', () => {
+  const now = new Date();
+  const expired = (limit: number) =>
+    stores.platformTokens.list({ all: true }, { statuses: ['expired'] }, newest, { limit }, now);
+  const setLife = (column: string, where: string) =>
+    database.knex.raw(`UPDATE platform_tokens SET ${column} WHERE ${where}`);
+  beforeAll(async () => {
+    await setLife("created_at = created_at - interval '1 year' * (1 + status_index % 3)", 'true');
+    await database.knex.raw('ANALYZE platform_tokens');
+  });
+
+  it('begin where what is active ends', async () => {
+    await setLife("expires_at = created_at + interval '730 days'", 'true');
+    await database.knex.raw('ANALYZE platform_tokens');
+    expect(await plansOf(() => expired(50))).toMatch(
+      /using platform_tokens_created.*\n *Index Cond: \(created_at <=/,
+    );
+  });
+
+  it('are all of them, whatever their lives were', async () => {
+    await setLife("expires_at = created_at + interval '1 second'", 'status_index % 1000 = 7');
+    const ids = await database
+      .knex('platform_tokens')
+      .whereNull('revoked_at')
+      .where('expires_at', '<=', now)
+      .orderBy([
+        { column: 'created_at', order: 'desc' },
+        { column: 'id', order: 'desc' },
+      ])
+      .pluck('id');
+    const found: string[] = [];
+    let cursor: Awaited<ReturnType<typeof expired>>['next'];
+    do {
+      const read = await stores.platformTokens.list(
+        { all: true },
+        { statuses: ['expired'] },
+        newest,
+        { limit: 1_000, cursor },
+        now,
+      );
+      found.push(...read.data.map(({ id }) => id));
+      cursor = read.next;
+    } while (cursor);
+    expect(found.length).toBeGreaterThan(5_000);
+    expect(found).toEqual(ids);
   });
 });

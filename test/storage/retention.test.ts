@@ -116,8 +116,9 @@ it('holds up no look-up and no write of an exchange', async () => {
     // It is not committed: what waited for it would wait for ever.
     for (const { id, name } of used) {
       expect((await stores.platformTokens.findForExchange(digestOf(name)))?.id).toBe(id);
-      await database.knex('platform_tokens').where({ id }).update({ last_used_at: new Date() });
+      await database.knex('platform_token_uses').where({ token_id: id }).update({ last_used_at: new Date() });
     }
   });
-  expect(await database.knex('platform_tokens').pluck('id')).toHaveLength(used.length);
+  for (const table of ['platform_tokens', 'platform_token_uses'])
+    expect(await database.knex(table)).toHaveLength(used.length);
 });

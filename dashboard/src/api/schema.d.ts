@@ -741,7 +741,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["AuditEvent"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                     "application/x-ndjson": components["schemas"]["AuditEvent"];
@@ -811,7 +811,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Client"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -1325,7 +1325,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Organization"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -1652,7 +1652,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Member"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -1902,7 +1902,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Service"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -2235,7 +2235,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["SigningKey"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -2411,7 +2411,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Token"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };
@@ -2817,7 +2817,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["User"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events, and of tokens over all organizations, an estimate where there are more than 10000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 2000. */
                         total: number;
                     };
                 };

@@ -83,7 +83,7 @@ export async function setScene({ harness, services }: Stage): Promise<Scene> {
     });
     if (!used) return;
     const lastUse = { last_used_at: new Date(now - used.hoursAgo * 3_600_000), last_used_ip: used.ip };
-    await database.knex('platform_tokens').where({ id }).update(lastUse);
+    await database.knex('platform_token_uses').where({ token_id: id }).update(lastUse);
   }
 
   /** By the API, so that its trail is the server's own. */
@@ -107,8 +107,8 @@ export async function setScene({ harness, services }: Stage): Promise<Scene> {
     await call(admin.id, '/revoke', { ids: [created.id], reason });
     // The use is written behind its answer.
     for (let tries = 0; tries < 100; tries += 1) {
-      const row = await database.knex('platform_tokens').where({ id: created.id }).first('last_used_at');
-      if (row?.last_used_at) return created.id;
+      const token = await stores.platformTokens.find(created.id, { all: true });
+      if (token?.lastUsedAt) return created.id;
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
     throw new Error('the exchange was not recorded');
