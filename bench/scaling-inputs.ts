@@ -60,26 +60,23 @@ export const inputs = {
      */
     queryMs: 0.105,
     keyMs: 0.0177,
-    /** CPU of writing an event with its token's last use, in batches (--measure, 0.03 to 0.055). */
+    /** CPU of writing an event with its token's last use, in batches (--measure, 0.03 to 0.06). */
     eventMs: 0.05,
   },
   storage: {
-    /** --measure, 200,000 tokens: table and indexes; of these, what a look-up reads, with users and memberships. */
-    token: 910,
-    tokenHot: 221 + 78 + 32 + 20,
-    /** What every update that leaves its page writes to as well: all indexes. */
-    tokenIndexes: 910 - 221,
-    tokenIndexCount: 10,
-    tokenHeap: 221,
-    /** --measure: of the updates of last_used_at, so many stay in their page, from the third use of a token on. */
-    hotUpdates: 0.67,
+    /** --measure, 200,000 tokens: table, indexes, and the same of its last use. */
+    token: 1_159,
+    /** Of these what an exchange touches: table and digest, users and memberships; of the last use the table and its key. */
+    tokenHot: 221 + 79 + 20 + 85 + 32,
+    /** What the write of a last use changes: table, key, and the index of its organization, which grows at the end. */
+    uses: [85, 32, 59],
     /** --measure, with its share of three indexes; one entry in the index by token (from its columns: 16 + 8 + 16 + header). */
-    event: 360,
+    event: 377,
     eventTokenEntry: 64,
     /** WAL of an event and its last use, without full pages: --measure, no checkpoint before. */
-    walEvent: 1_300,
+    walEvent: 1_150,
     /** A full page in the WAL: --measure, (bytes after a checkpoint − the line above) / full pages; off and on wal_compression. */
-    walFullPage: 6_600,
+    walFullPage: 6_800,
     walFullPageCompressed: 2_700,
     page: 8_192,
   },

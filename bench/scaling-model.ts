@@ -43,7 +43,7 @@ interface Cost {
   readonly total: number;
 }
 
-/** Up to 100 keys and two queries under way: with c exchanges in flight, each query takes about c / 2. */
+/** Two queries under way: with c exchanges in flight, each query takes about c / 2. */
 export function lookupsOf(inFlight: number, { levels }: Inputs): number {
   const many = levels.filter(({ connections }) => connections >= 16);
   const factor = many.reduce((sum, row) => sum + row.lookups * row.connections, 0) / many.length;
@@ -75,11 +75,9 @@ export function fullPagesOf(tokens: number, monthEvents: number, perSecond: numb
   const n = (perSecond * targets.checkpointMs) / 1000;
   if (n <= 0) return 0;
   const pages = (bytes: number) => bytes / storage.page;
-  const heap = touchedPages(pages(tokens * storage.tokenHeap), n);
-  const moved = n * (1 - storage.hotUpdates) * storage.tokenIndexCount;
-  const indexes = touchedPages(pages(tokens * storage.tokenIndexes), moved);
+  const uses = storage.uses.reduce((sum, bytes) => sum + touchedPages(pages(tokens * bytes), n), 0);
   const trail = touchedPages(pages((monthEvents / 2) * storage.eventTokenEntry), n);
-  return (heap + indexes + trail) / n;
+  return (uses + trail) / n;
 }
 
 /** Enough at the peak with one more, enough with a zone lost, and as many in each zone. */

@@ -139,13 +139,17 @@ export function simulate(options: SimulationOptions): SimulationResult {
     agenda.in(networkMs, () => {
       if (exchange.instance !== instance || !instance.alive) return;
       instance.ready.push({ exchange, isReply });
-      if (!instance.busy) runTurn(instance);
+      if (instance.busy) return;
+      instance.busy = true;
+      // What comes at the same moment is ready in the same turn.
+      agenda.in(0, () => runTurn(instance));
     });
   }
 
   /** One turn of an event loop: all that was ready when it began, and then one query for what has come to wait. */
   function runTurn(instance: Instance): void {
     const tasks = instance.ready;
+    const done: Exchange[] = [];
     instance.ready = [];
     instance.busy = true;
     const next = (index: number): void => {
@@ -160,8 +164,10 @@ export function simulate(options: SimulationOptions): SimulationResult {
       spend(ms);
       agenda.in(ms, () => {
         if (!instance.alive) return;
-        if (isReply) answer(exchange);
+        if (isReply) done.push(exchange);
         else instance.waiting.push(exchange);
+        // Those of one reply go on in turns of a microtask each, so they end together.
+        if (!tasks[index + 1]?.isReply) for (const one of done.splice(0)) answer(one);
         next(index + 1);
       });
     };
