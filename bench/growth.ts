@@ -8,9 +8,8 @@ import { policy } from '../config/policy.ts';
 import { createToken } from '../server/admin/tokens.ts';
 import { statusListSize } from '../server/domain/status-list.ts';
 import { systemEvent } from '../server/storage/audit-events.ts';
-import { createDatabase, type Database } from '../server/storage/database.ts';
+import type { Database } from '../server/storage/database.ts';
 import { createExchangeEvents } from '../server/storage/exchange-events.ts';
-import { pendingMigrations } from '../server/storage/migrations.ts';
 import {
   type RevokedToken,
   type TokenFilter,
@@ -21,9 +20,10 @@ import {
 import { deletions } from '../server/storage/retention.ts';
 import { type Revocation, revokeWithTrail } from '../server/storage/revocation.ts';
 import { createStores, type Stores } from '../server/storage/stores.ts';
-import { digestOf, type Grown, grow, searches } from './growth-fixture.ts';
+import { measureExchanges } from './growth-exchange.ts';
+import { digestOf, type Grown, searches, startGrown } from './growth-fixture.ts';
 import { services } from './lists-fixture.ts';
-import { Cleanup, run, say, startDatabase } from './stage.ts';
+import { Cleanup, run, say } from './stage.ts';
 import { median, table } from './statistics.ts';
 
 /**
@@ -38,8 +38,6 @@ const lookupTitle = 'exchange look-up of';
 const newest = { by: 'created_at', descending: true } as { by: TokenSort; descending: boolean };
 const samples = 9;
 const lookups = 2_000;
-/** The schema that all sizes are filled under: what comes after it is timed on a full table. */
-const oldSchema = '20261124130000_users_signed_out_at.ts';
 
 interface Statement {
   readonly sql: string;
@@ -70,11 +68,13 @@ async function main(cleanup: Cleanup): Promise<boolean> {
       only: { type: 'string', default: '' },
       json: { type: 'boolean', default: false },
       plans: { type: 'string' },
+      exchange: { type: 'boolean', default: false },
     },
   });
   const sizes = values.sizes.split(',').map(Number);
   if (!sizes.every((size) => Number.isInteger(size) && size >= 100 && size <= 100_000_000))
     throw new Error('--sizes must be numbers from 100 to 100000000');
+  if (values.exchange) return measureExchanges(sizes, cleanup);
   const results = new Map<number, Measured[]>();
   for (const size of sizes) {
     const ended = new Cleanup();
@@ -92,36 +92,14 @@ async function main(cleanup: Cleanup): Promise<boolean> {
 }
 
 async function measureSize(size: number, only: string, cleanup: Cleanup): Promise<Measured[]> {
-  const { connectionString } = await startDatabase(cleanup);
-  const database = createDatabase({ connectionString, limited: false });
-  cleanup.add(() => database.close());
-  const { knex } = database;
-  // Fewer checkpoints while it fills.
-  await knex.raw("ALTER SYSTEM SET max_wal_size = '8GB'");
-  await knex.raw('SELECT pg_reload_conf()');
-  while ((await knex('knex_migrations').max({ name: 'name' }).first())?.name > oldSchema)
-    await knex.migrate.down();
-
-  say(`filling ${size} platform tokens`);
-  const filled = performance.now();
-  const grown = await grow(database, size);
-  await knex.raw('VACUUM ANALYZE');
-  const { rows } = await knex.raw(
-    "SELECT pg_table_size('platform_tokens') / 1e6 AS heap, pg_indexes_size('platform_tokens') / 1e6 AS indexes",
-  );
-  const mb = (value: number) => `${Math.round(value)} MB`;
-  say(`filled in ${seconds(filled)} s: ${mb(rows[0].heap)} and ${mb(rows[0].indexes)} of indexes`);
-  const measured: Measured[] = [];
-  for (const name of await pendingMigrations(knex)) {
-    const start = performance.now();
-    await knex.migrate.up();
-    const title = `migration ${name.slice(15, -3)}`;
-    const ms = performance.now() - start;
-    measured.push({ title, limited: false, ms, blocks: 0, plan: '' });
-    say(`${title}: ${seconds(start)} s`);
-  }
-  await knex.raw('VACUUM ANALYZE');
-  await knex.raw('CHECKPOINT');
+  const { connectionString, database, grown, migrations } = await startGrown(size, cleanup);
+  const measured: Measured[] = migrations.map(({ name, ms }) => ({
+    title: `migration ${name}`,
+    limited: false,
+    ms,
+    blocks: 0,
+    plan: '',
+  }));
 
   const client = new pg.Client({ connectionString });
   await client.connect();
@@ -135,7 +113,6 @@ async function measureSize(size: number, only: string, cleanup: Cleanup): Promis
   return measured;
 }
 
-const seconds = (start: number) => ((performance.now() - start) / 1000).toFixed(1);
 /** The same rows in every run, without an order. */
 const chosen = (sample: number, of: number): number => (sample * 7_368_787 + 1_299_709) % of;
 

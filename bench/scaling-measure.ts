@@ -1,7 +1,7 @@
-import { readFile } from 'node:fs/promises';
 import { createDatabase, type Database } from '../server/storage/database.ts';
 import { fill } from './fixture.ts';
 import { drive } from './load.ts';
+import { postgresCpu } from './postgres-cpu.ts';
 import { exchangeRequest } from './requests.ts';
 import {
   type Cleanup,
@@ -21,13 +21,6 @@ const levels = [1, 16, 64, 256];
 const triesEach = 5;
 const settleMs = 1_500;
 const minuteMs = 61_000;
-
-/** CPU time of PostgreSQL in ms: by the connections of look-ups, all others of the server, and the rest of its processes. */
-interface PostgresCpu {
-  readonly lookup: number;
-  readonly write: number;
-  readonly background: number;
-}
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -164,20 +157,6 @@ async function read(database: Database, product: Running<'product'>) {
   );
   const { cpuMs: server } = await product.sample();
   return { lookups: rows[0].lookups as number, server, ...(await postgresCpu(database)) };
-}
-
-async function postgresCpu({ knex }: Database): Promise<PostgresCpu> {
-  const { rows } = await knex.raw(
-    `SELECT pid, CASE WHEN backend_type <> 'client backend' THEN 'background' WHEN query LIKE '%WHERE t.digest =%' THEN 'lookup'
-       ELSE 'write' END AS kind FROM pg_stat_activity WHERE pid <> pg_backend_pid()`,
-  );
-  const sums = { lookup: 0, write: 0, background: 0 };
-  for (const { pid, kind } of rows as { pid: number; kind: keyof PostgresCpu }[]) {
-    // Linux: the first number is the time on a CPU in ns.
-    const text = await readFile(`/proc/${pid}/schedstat`, 'utf8').catch(() => '0');
-    sums[kind] += Number(text.split(' ')[0]) / 1e6;
-  }
-  return sums;
 }
 
 async function relationBytes({ knex }: Database, count: number): Promise<Record<string, number>> {

@@ -14,7 +14,8 @@ export interface ExchangeEvent {
 }
 
 // In JSON: of an array for each column the driver would escape every value. A write that is tried again, its answer
-// being lost, must not count twice. Tokens are locked in one order, whoever else writes them at the same time.
+// being lost, must not count twice. Tokens are locked in one order, whoever else writes them at the same time. By arrays, of
+// which PostgreSQL expects ten keys: it would read all of a table of some ten thousand rows rather than look for a hundred.
 const insertStatement = `
   WITH event AS MATERIALIZED (
     SELECT id, to_timestamp(at / 1000) AS at, "organizationId", "tokenId", "serviceId", ip, "userAgent", "requestId", count
@@ -25,13 +26,15 @@ const insertStatement = `
       (id, at, organization_id, token_id, service_id, ip, user_agent, request_id, count)
     SELECT * FROM event
     ON CONFLICT DO NOTHING
+  ), latest AS MATERIALIZED (
+    SELECT DISTINCT ON ("tokenId") "tokenId" AS id, at, ip FROM event ORDER BY "tokenId", at DESC
+  ), held AS MATERIALIZED (
+    SELECT token_id FROM platform_token_uses WHERE token_id = ANY(ARRAY(SELECT id FROM latest))
+    ORDER BY token_id FOR NO KEY UPDATE
   )
-  UPDATE platform_token_uses u SET last_used_at = used.at, last_used_ip = used.ip
-  FROM (SELECT u.token_id, latest.at, latest.ip
-        FROM (SELECT DISTINCT ON ("tokenId") "tokenId", at, ip FROM event ORDER BY "tokenId", at DESC) latest
-        JOIN platform_token_uses u ON u.token_id = latest."tokenId"
-        ORDER BY u.token_id FOR NO KEY UPDATE OF u) used
-  WHERE u.token_id = used.token_id AND u.last_used_at < used.at`;
+  UPDATE platform_token_uses u SET last_used_at = latest.at, last_used_ip = latest.ip
+  FROM latest
+  WHERE u.token_id = ANY(ARRAY(SELECT token_id FROM held)) AND u.token_id = latest.id AND u.last_used_at < latest.at`;
 
 export type ExchangeEvents = ReturnType<typeof createExchangeEvents>;
 
