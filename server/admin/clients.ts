@@ -17,6 +17,7 @@ import {
   clientSchema,
   clientWithSecretSchema,
   createClientSchema,
+  created,
   pageOf,
   pageQuery,
   presentClient,
@@ -53,7 +54,7 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Create a confidential client; its secret is in this answer only',
       access: 'machine',
       body: createClientSchema,
-      response: { status: 201, description: 'The client with its secret', schema: clientWithSecretSchema },
+      response: created(clientWithSecretSchema, 'The client with its secret'),
       async handle(request) {
         const { body } = request;
         const { secret, digest } = createClientSecret();
@@ -86,7 +87,10 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
             },
           ),
         );
-        return { body: { ...presentClient(client), client_secret: secret } };
+        return {
+          body: { ...presentClient(client), client_secret: secret },
+          location: `/clients/${client.id}`,
+        };
       },
     }),
 

@@ -85,9 +85,25 @@ function errorStatuses(route: AnyRoute): number[] {
   );
 }
 
+const field = (description: string, type = 'string') => ({ description, required: true, schema: { type } });
+const retryAfter = field('RFC 9110 §10.2.3, in seconds.', 'integer');
+const challenge = field('RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1).');
+const problemFields: Record<number, object> = {
+  401: { 'WWW-Authenticate': challenge },
+  403: { 'WWW-Authenticate': challenge },
+  429: {
+    'Retry-After': retryAfter,
+    RateLimit: field('draft-ietf-httpapi-ratelimit-headers-11 §4.'),
+    'RateLimit-Policy': field('draft-ietf-httpapi-ratelimit-headers-11 §3.'),
+  },
+  503: { 'Retry-After': retryAfter },
+};
+
 function problem(status: number) {
+  const headers = problemFields[status];
   return {
     description: problemTitles[status] ?? 'Error',
+    ...(headers ? { headers } : {}),
     content: { 'application/problem+json': { schema: problemSchema } },
   };
 }

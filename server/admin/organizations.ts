@@ -8,6 +8,7 @@ import type { AdminDeps } from './deps.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
   changeOrganizationSchema,
+  created,
   createOrganizationSchema,
   id,
   memberQuerySchema,
@@ -35,7 +36,7 @@ export function organizationRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Create an organization',
       access: 'machine',
       body: createOrganizationSchema,
-      response: { status: 201, description: 'The organization', schema: organizationSchema },
+      response: created(organizationSchema, 'The organization'),
       async handle(request) {
         const organization = {
           id: uuidv7(),
@@ -51,7 +52,7 @@ export function organizationRoutes(deps: AdminDeps): AnyRoute[] {
             tx,
           );
         });
-        return { body: presentOrganization(organization) };
+        return { body: presentOrganization(organization), location: `/organizations/${organization.id}` };
       },
     }),
 

@@ -19,7 +19,8 @@ export const jsonLines = 'application/x-ndjson';
 export interface Response {
   readonly status?: number;
   readonly body?: unknown;
-  readonly headers?: Readonly<Record<string, string>>;
+  /** Below `/admin`, of what was created. */
+  readonly location?: string;
   /** In the place of a body: JSON Lines, written as fast as they are read. */
   readonly lines?: AsyncIterable<string>;
   /** Cursors of the pages beside this one. */
@@ -92,16 +93,14 @@ export function createAdminRouter(
         query: parseQuery(route, ctx),
         body: await parseBody(route, ctx),
       };
-      const {
-        status = route.response.status,
-        body,
-        lines,
-        headers = {},
-        links,
-      } = await route.handle(request);
+      const { status = route.response.status, body, lines, location, links } = await route.handle(request);
       ctx.status = status;
       const link = links && linkHeader(urlOf(issuer, route, request.params), ctx.querystring, links);
-      ctx.set({ 'Cache-Control': 'no-store', ...(link ? { Link: link } : {}), ...headers });
+      ctx.set({
+        'Cache-Control': 'no-store',
+        ...(link ? { Link: link } : {}),
+        ...(location ? { Location: `${issuer}/admin${location}` } : {}),
+      });
       if (lines) {
         ctx.type = jsonLines;
         // Koa ends it when the client goes away.

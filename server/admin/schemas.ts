@@ -65,6 +65,22 @@ export const pageQuery = {
   cursor: z.string().max(1024).optional(),
 };
 
+/** What creates something answers. */
+export function created<T extends z.ZodType>(schema: T, description: string) {
+  return {
+    status: 201,
+    description,
+    schema,
+    headers: {
+      Location: {
+        description: 'RFC 9110 §10.2.2: where it is from now on.',
+        required: true,
+        schema: { type: 'string', format: 'uri' },
+      },
+    },
+  } as const;
+}
+
 /** What every list answers. */
 export function pageOf<T extends z.ZodType>(item: T, description: string) {
   return {

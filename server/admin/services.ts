@@ -9,6 +9,7 @@ import { withoutUndefined } from './organizations.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
   changeServiceSchema,
+  created,
   createServiceSchema,
   pageOf,
   pageQuery,
@@ -29,7 +30,7 @@ export function serviceRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Create a service',
       access: 'machine',
       body: createServiceSchema,
-      response: { status: 201, description: 'The service', schema: serviceSchema },
+      response: created(serviceSchema, 'The service'),
       errors: [409],
       async handle(request) {
         const service = { ...request.body, status: 'active', createdAt: clock() } as const;
@@ -44,7 +45,7 @@ export function serviceRoutes(deps: AdminDeps): AnyRoute[] {
             await auditEvents.insert([event], tx);
           }),
         );
-        return { body: presentService(service) };
+        return { body: presentService(service), location: `/services/${service.id}` };
       },
     }),
 

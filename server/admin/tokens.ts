@@ -14,6 +14,7 @@ import { answerPage, readPageRequest } from './cursor.ts';
 import type { AdminDeps } from './deps.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
+  created,
   createdTokenSchema,
   createTokenSchema,
   id,
@@ -29,7 +30,7 @@ const params = z.object({ id });
 const withdrawer = 'token-creation';
 
 export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
-  const { platformTokens, auditEvents, transaction, clock, issuer } = deps;
+  const { platformTokens, auditEvents, transaction, clock } = deps;
   return [
     defineRoute({
       method: 'post',
@@ -38,7 +39,7 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Generate a platform token; its secret is in this answer only',
       access: 'tokens:write',
       body: createTokenSchema,
-      response: { status: 201, description: 'The token with its secret', schema: createdTokenSchema },
+      response: created(createdTokenSchema, 'The token with its secret'),
       errors: [409],
       async handle(request) {
         const owner = resolveOwner(request.caller, request.body);
@@ -50,7 +51,7 @@ export function tokenRoutes(deps: AdminDeps): AnyRoute[] {
         );
         return {
           body: { ...presentToken(token, clock()), token: secret },
-          headers: { Location: `${issuer}/admin/tokens/${token.id}` },
+          location: `/tokens/${token.id}`,
         };
       },
     }),

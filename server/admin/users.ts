@@ -12,6 +12,7 @@ import { withoutUndefined } from './organizations.ts';
 import { type AnyRoute, defineRoute } from './route.ts';
 import {
   changeUserSchema,
+  created,
   createUserSchema,
   id,
   meSchema,
@@ -33,7 +34,7 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Create a user, or a service account without a password',
       access: 'machine',
       body: createUserSchema,
-      response: { status: 201, description: 'The user', schema: userSchema },
+      response: created(userSchema, 'The user'),
       errors: [409],
       async handle(request) {
         const { email, name, kind, password } = request.body;
@@ -49,7 +50,7 @@ export function userRoutes(deps: AdminDeps): AnyRoute[] {
             );
           }),
         );
-        return { body: presentUser(user) };
+        return { body: presentUser(user), location: `/users/${user.id}` };
       },
     }),
 

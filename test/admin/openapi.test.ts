@@ -12,7 +12,11 @@ interface Operation {
   description: string;
   responses: Record<
     string,
-    { description: string; headers?: Record<string, Media>; content?: Record<string, Media> }
+    {
+      description: string;
+      headers?: Record<string, Media & { required?: boolean }>;
+      content?: Record<string, Media>;
+    }
   >;
 }
 type Document = {
@@ -92,9 +96,27 @@ async function call(
     const valid = validate(JSON.parse(text));
     expect([where, valid, validate.errors]).toEqual([where, true, null]);
   }
+  const fields = Object.entries(described?.headers ?? {});
+  const missing = fields.filter(([name, { required }]) => required && !response.headers.has(name));
+  expect([where, missing]).toEqual([where, []]);
+  const names = fields.map(([name]) => name.toLowerCase());
+  const unnamed = ofRoutes.filter((name) => response.headers.has(name) && !names.includes(name));
+  expect([where, unnamed]).toEqual([where, []]);
   called.add(operation.operationId);
-  return { status: response.status, body: text ? JSON.parse(text) : undefined };
+  const location = response.headers.get('location');
+  return { status: response.status, location, body: text ? JSON.parse(text) : undefined };
 }
+
+/** Fields that say something of the route's answer, not of every one of the server's. */
+const ofRoutes = [
+  'allow',
+  'link',
+  'location',
+  'ratelimit',
+  'ratelimit-policy',
+  'retry-after',
+  'www-authenticate',
+];
 
 it('is an OpenAPI 3.1 document, to be read without a credential', async () => {
   const response = await fetch(`${harness.url}/admin/openapi.json`);
@@ -144,6 +166,38 @@ it('describes the Link header of every list, and of nothing else', () => {
       schema: { type: 'string' },
     });
   }
+});
+
+it.each<[string, object]>([
+  ['organizations', { name: 'Acme' }],
+  ['users', { email: 'located@example.com', name: 'Located' }],
+  ['services', { id: 'located', name: 'L', audience: 'https://located.example.com', scopes: ['read'] }],
+  ['clients', { name: 'L', grant_types: ['client_credentials'], scope: 'admin' }],
+])('says where one of the %s is that was created', async (list, body) => {
+  const created = await call('post', `/admin/${list}`, { body });
+  expect(created.location).toMatch(/^http:\/\/issuer\.test\/admin\//);
+  const { pathname } = new URL(String(created.location));
+  const found = await fetch(harness.url + pathname, { headers: { authorization: `Bearer ${machine}` } });
+  const { client_secret: _, ...there } = created.body;
+  expect([found.status, await found.json()]).toEqual([200, there]);
+});
+
+it('describes the fields of a write too many', async () => {
+  const limited = await createHarness({ env: { RATE_LIMIT_OVERRIDES: 'admin-writes-client=1/60' } });
+  const headers = {
+    authorization: `Bearer ${await limited.build.machineJwt()}`,
+    'content-type': 'application/json',
+  };
+  const send = () =>
+    fetch(`${limited.url}/admin/organizations`, { method: 'POST', headers, body: '{"name":"A"}' });
+  await send();
+  const refused = await send();
+  expect(refused.status).toBe(429);
+  const described = document.paths['/admin/organizations']?.post?.responses['429']?.headers ?? {};
+  expect(Object.keys(described).sort()).toEqual(['RateLimit', 'RateLimit-Policy', 'Retry-After']);
+  for (const name of Object.keys(described))
+    expect([name, refused.headers.get(name)]).toEqual([name, expect.any(String)]);
+  await limited.close();
 });
 
 it('describes what every route answers, from success to refusal', async () => {

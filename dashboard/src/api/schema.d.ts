@@ -759,6 +759,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -768,6 +770,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -777,6 +781,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -828,6 +834,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -837,6 +845,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -846,6 +856,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -877,6 +889,8 @@ export interface operations {
             /** @description The client with its secret */
             201: {
                 headers: {
+                    /** @description RFC 9110 §10.2.2: where it is from now on. */
+                    Location: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -895,6 +909,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -904,6 +920,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -931,6 +949,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -940,6 +964,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -971,6 +997,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -980,6 +1008,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -998,6 +1028,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1027,6 +1059,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1036,6 +1070,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1054,6 +1090,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1063,6 +1105,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1114,6 +1158,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1123,6 +1169,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1159,6 +1207,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1168,6 +1222,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1199,6 +1255,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1208,6 +1266,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1226,6 +1286,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1235,6 +1301,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1264,6 +1332,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1273,6 +1343,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1291,6 +1363,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1342,6 +1416,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1351,6 +1427,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1360,6 +1438,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1387,6 +1467,8 @@ export interface operations {
             /** @description The organization */
             201: {
                 headers: {
+                    /** @description RFC 9110 §10.2.2: where it is from now on. */
+                    Location: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1405,6 +1487,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1414,6 +1498,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1441,6 +1527,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1450,6 +1542,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1482,6 +1576,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1491,6 +1587,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1509,6 +1607,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1559,6 +1659,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1568,6 +1670,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1604,6 +1708,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1613,6 +1723,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1669,6 +1781,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1678,6 +1792,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1696,6 +1812,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1746,6 +1864,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1755,6 +1875,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1791,6 +1913,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1800,6 +1928,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1832,6 +1962,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1841,6 +1973,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1859,6 +1993,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1868,6 +2008,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1919,6 +2061,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1928,6 +2072,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1937,6 +2083,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1967,6 +2115,8 @@ export interface operations {
             /** @description The service */
             201: {
                 headers: {
+                    /** @description RFC 9110 §10.2.2: where it is from now on. */
+                    Location: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1985,6 +2135,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -1994,6 +2146,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2030,6 +2184,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2039,6 +2199,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2070,6 +2232,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2079,6 +2243,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2097,6 +2263,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2147,6 +2315,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2156,6 +2326,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2192,6 +2364,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2201,6 +2379,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2252,6 +2432,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2261,6 +2443,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2270,6 +2454,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2317,6 +2503,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2326,6 +2514,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2362,6 +2552,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2371,6 +2567,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2428,6 +2626,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2437,6 +2637,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2446,6 +2648,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2484,6 +2688,8 @@ export interface operations {
             /** @description The token with its secret */
             201: {
                 headers: {
+                    /** @description RFC 9110 §10.2.2: where it is from now on. */
+                    Location: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2502,6 +2708,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2511,6 +2719,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2547,6 +2757,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2556,6 +2772,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2588,6 +2806,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2597,6 +2817,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2615,6 +2837,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2645,6 +2869,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2654,6 +2880,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2672,6 +2900,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2681,6 +2915,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2737,6 +2973,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2746,6 +2984,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2773,6 +3013,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2782,6 +3028,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2834,6 +3082,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2843,6 +3093,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2852,6 +3104,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2886,6 +3140,8 @@ export interface operations {
             /** @description The user */
             201: {
                 headers: {
+                    /** @description RFC 9110 §10.2.2: where it is from now on. */
+                    Location: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2904,6 +3160,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2913,6 +3171,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2949,6 +3209,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2958,6 +3224,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2990,6 +3258,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -2999,6 +3269,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3017,6 +3289,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3069,6 +3343,8 @@ export interface operations {
             /** @description No access token, or one that is not valid here */
             401: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3078,6 +3354,8 @@ export interface operations {
             /** @description A scope is missing */
             403: {
                 headers: {
+                    /** @description RFC 6750 §3; of a 401 with `resource_metadata` (RFC 9728 §5.1). */
+                    "WWW-Authenticate": string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3123,6 +3401,12 @@ export interface operations {
             /** @description Too many writes of this caller: `Retry-After` says when there is room again */
             429: {
                 headers: {
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §4. */
+                    RateLimit: string;
+                    /** @description draft-ietf-httpapi-ratelimit-headers-11 §3. */
+                    "RateLimit-Policy": string;
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
@@ -3132,6 +3416,8 @@ export interface operations {
             /** @description The database is out of reach, or the server is busy: `Retry-After` says when to try again */
             503: {
                 headers: {
+                    /** @description RFC 9110 §10.2.3, in seconds. */
+                    "Retry-After": number;
                     [name: string]: unknown;
                 };
                 content: {
