@@ -11,6 +11,7 @@ import { errorMapper } from './http/errors.ts';
 import { healthRoutes } from './http/health.ts';
 import { metricsRoutes } from './http/metrics.ts';
 import { methodNotAllowed } from './http/problem.ts';
+import { problemTypeRoutes } from './http/problem-types.ts';
 import { type RequestObserver, requestLog, requestMarks } from './http/request-log.ts';
 import { requestTarget } from './http/request-target.ts';
 import { securityHeaders } from './http/security-headers.ts';
@@ -201,7 +202,16 @@ export function createApp(deps: AppDeps): Koa {
     return library(ctx, next);
   });
   const dashboard = dashboardRoutes(deps.dashboard, issuer);
-  const routers = [health, metadata.mounted, statusLists, leaks, signIn, admin, dashboard];
+  const routers = [
+    health,
+    metadata.mounted,
+    statusLists,
+    leaks,
+    signIn,
+    admin,
+    problemTypeRoutes(),
+    dashboard,
+  ];
   // Without a token it is for development: in production there is no such path then.
   if (config.metricsToken !== undefined || !config.production) {
     const write = (format: keyof typeof formats) => ({

@@ -1,6 +1,7 @@
 import type { JWTPayload } from 'jose';
 import type { LimitName, Limits } from '../../config/policy.ts';
 import { Problem } from '../http/problem.ts';
+import { problemTypes } from '../http/problem-types.ts';
 import { type RefusalReports, refusalFields } from '../http/rate-limit.ts';
 import type { SharedCounters } from '../storage/shared-counters.ts';
 
@@ -13,6 +14,8 @@ export interface WriteLimitDeps {
   readonly reports: RefusalReports;
 }
 
+const type = 'too-many-requests';
+
 export function createWriteLimit({ limits, sharedCounters, reports }: WriteLimitDeps): WriteLimit {
   const limiter = (limit: LimitName) => {
     const counter = sharedCounters.counter(limit, limits[limit]);
@@ -20,9 +23,9 @@ export function createWriteLimit({ limits, sharedCounters, reports }: WriteLimit
       if (counter.used(key) < limits[limit].points) return void counter.add(key);
       const refusal = reports.report({ limit, wait: counter.wait(key) }, key);
       throw new Problem({
-        status: 429,
-        type: 'too-many-requests',
-        title: 'Too Many Requests',
+        type,
+        status: problemTypes[type].status,
+        title: problemTypes[type].title,
         detail: 'Too many writes; try again later.',
         headers: refusalFields(refusal, limits[limit]),
       });

@@ -1,8 +1,9 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readdir, readFile } from 'node:fs/promises';
 import { extname, join } from 'node:path';
 import type Router from '@koa/router';
 import type { Context } from 'koa';
+import { etagOf } from './documents.ts';
 import { createRouter } from './router.ts';
 
 /** The built dashboard, in memory: a page and its files. */
@@ -33,7 +34,7 @@ export async function loadDashboard(directory: string): Promise<Dashboard> {
     if (!type) continue;
     const read = (suffix = '') => readFile(join(directory, entry + suffix));
     const [identity, gzip, br] = await Promise.all([read(), read('.gz'), read('.br')]);
-    const etag = `"${createHash('sha256').update(identity).digest('base64url')}"`;
+    const etag = etagOf(identity);
     files.set(entry.replaceAll('\\', '/'), { type, etag, bodies: { identity, gzip, br } });
   }
   return { page, files };

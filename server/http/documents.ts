@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Context } from 'koa';
 
 /** A document answered from memory, with a strong entity tag and 304 (RFC 9110 §13.1.2). */
@@ -5,6 +6,12 @@ export interface Document {
   readonly body: string;
   readonly etag: string;
 }
+
+/** A strong entity tag. */
+export const etagOf = (content: string | Buffer): string =>
+  `"${createHash('sha256').update(content).digest('base64url')}"`;
+
+export const documentOf = (body: string): Document => ({ body, etag: etagOf(body) });
 
 export function writeDocument(ctx: Context, document: Document, type: string, maxAge: number): void {
   ctx.set({

@@ -1,31 +1,10 @@
 import { STATUS_CODES } from 'node:http';
 import type { Context, Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
-import { DomainError, type DomainErrorCode } from '../domain/errors.ts';
+import { DomainError } from '../domain/errors.ts';
 import { isDatabaseFault, isDatabaseUnavailable } from '../storage/database.ts';
 import { Problem, type ProblemDetails, writeProblem } from './problem.ts';
-
-/** The one table from the product's refusals to statuses. */
-const domainProblems: Record<DomainErrorCode, { status: number; type: string; title: string }> = {
-  token_limit_reached: { status: 409, type: 'token-limit-reached', title: 'Token limit reached' },
-  not_a_member: { status: 422, type: 'not-a-member', title: 'Not a member of the organization' },
-  service_inactive: { status: 409, type: 'service-inactive', title: 'Service is inactive' },
-  organization_inactive: { status: 409, type: 'organization-inactive', title: 'Organization is inactive' },
-  user_inactive: { status: 409, type: 'user-inactive', title: 'User is inactive' },
-  service_not_found: { status: 422, type: 'service-not-found', title: 'Unknown service' },
-  organization_not_found: { status: 422, type: 'organization-not-found', title: 'Unknown organization' },
-  user_not_found: { status: 422, type: 'user-not-found', title: 'Unknown user' },
-  email_taken: { status: 409, type: 'email-taken', title: 'E-mail address is taken' },
-  service_taken: { status: 409, type: 'service-taken', title: 'Service id is taken' },
-  audience_taken: { status: 409, type: 'audience-taken', title: 'Audience is taken' },
-  password_not_allowed: {
-    status: 422,
-    type: 'password-not-allowed',
-    title: 'A service account has no password',
-  },
-  rotation_pending: { status: 409, type: 'rotation-pending', title: 'The next key waits already' },
-  key_schedule_unsafe: { status: 422, type: 'key-schedule-unsafe', title: 'Unsafe key schedule' },
-};
+import { problemTypeOf, problemTypes } from './problem-types.ts';
 
 /** Every error that reaches the edge becomes one answer here, and what is unknown a 500 that says nothing. */
 export function errorMapper(deps: {
@@ -48,7 +27,11 @@ export function errorMapper(deps: {
 
 function toProblem(error: unknown): ProblemDetails {
   if (error instanceof Problem) return error.details;
-  if (error instanceof DomainError) return { ...domainProblems[error.code], detail: error.message };
+  if (error instanceof DomainError) {
+    const type = problemTypeOf(error.code);
+    const { status, title } = problemTypes[type];
+    return { status, type, title, detail: error.message };
+  }
   if (isDatabaseUnavailable(error)) {
     return {
       status: 503,

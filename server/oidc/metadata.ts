@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto';
 import type Router from '@koa/router';
 import type { Middleware } from 'koa';
 import { policy } from '../../config/policy.ts';
-import { type Document, writeDocument } from '../http/documents.ts';
+import { type Document, documentOf, writeDocument } from '../http/documents.ts';
 import { createRouter } from '../http/router.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
 
@@ -113,7 +112,4 @@ function adminResourceMetadata(issuer: string) {
   };
 }
 
-function document(value: unknown): Document {
-  const body = JSON.stringify(value);
-  return { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
-}
+const document = (value: unknown): Document => documentOf(JSON.stringify(value));

@@ -8,7 +8,7 @@ import {
   statusListSize,
   statusListUri,
 } from '../domain/status-list.ts';
-import { type Document, writeDocument } from '../http/documents.ts';
+import { type Document, documentOf, writeDocument } from '../http/documents.ts';
 import { notFound, Problem } from '../http/problem.ts';
 import { createRouter } from '../http/router.ts';
 import type { KeySet } from '../keys/signing-keys.ts';
@@ -67,7 +67,7 @@ export function statusListRoutes({ issuer, keySet, statusLists, watch, clock }: 
       ttl: policy.statusListTtl,
       status_list: { bits: 1, lst: compressStatusBits(bits) },
     });
-    return { body, etag: `"${createHash('sha256').update(body).digest('base64url')}"` };
+    return documentOf(body);
   }
 
   async function build(list: number): Promise<Built | undefined> {

@@ -42,6 +42,7 @@ it('answers every other route in one spelling only', async () => {
     '/.well-known/oauth-authorization-server',
     '/.well-known/oauth-protected-resource/admin',
     '/admin/openapi.json',
+    '/problems/token-limit-reached',
   ].map((path) => ({ method: 'GET', path, wanted: 200 }));
   const status = async (method: string, path: string) => {
     const response = await fetch(harness.url + path, { method });
@@ -74,6 +75,7 @@ it.each([
   ['TRACE', '/oauth/jwks', 405],
   ['PROPFIND', '/admin/tokens', 405],
   ['DELETE', '/health/live', 405],
+  ['POST', '/problems/token-limit-reached', 405],
   ['TRACE', '/oauth/token', 405],
   ['TRACE', '/oauth/introspect', 405],
   ['PROPFIND', '/oauth/revoke', 405],
