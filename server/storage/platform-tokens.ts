@@ -86,15 +86,16 @@ const withUses = (query: Knex.QueryBuilder) => query.join('platform_token_uses a
 
 const presentState = `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
       t.status_index, t.expires_at, t.revoked_at,
-      (u.status = 'active' AND o.status = 'active' AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
+      (u.id IS NULL AND o.id IS NULL AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
     FROM platform_tokens t
-    JOIN LATERAL (SELECT status FROM users WHERE id = t.user_id OFFSET 0) u ON true
-    JOIN LATERAL (SELECT status FROM organizations WHERE id = t.organization_id OFFSET 0) o ON true
+    LEFT JOIN LATERAL (SELECT id FROM users WHERE id = t.user_id AND status <> 'active' OFFSET 0) u ON true
+    LEFT JOIN LATERAL (SELECT id FROM organizations WHERE id = t.organization_id AND status <> 'active' OFFSET 0) o ON true
     JOIN LATERAL (SELECT status, audience FROM services WHERE id = t.service_id OFFSET 0) s ON true
     LEFT JOIN LATERAL (
       SELECT user_id FROM memberships WHERE organization_id = t.organization_id AND user_id = t.user_id OFFSET 0
     ) m ON true`;
-// By the unique index on the digest or the primary key, the rest by primary keys: `OFFSET 0` keeps PostgreSQL from another
+// By the unique index on the digest or the primary key, the rest by keys too. Users and organizations are there, by foreign keys, and
+// looked for among the inactive ones, which are few and have indexes of their own. `OFFSET 0` keeps PostgreSQL from another
 // join, for which it would read all of a thousand organizations. Named, so PostgreSQL parses and plans
 // it once a connection: with the array in a query of its own it expects ten keys at every planning. Else it would plan
 // anew, for longer than it then runs, wherever fewer keys make a plan look cheaper than the general one.

@@ -8,6 +8,7 @@ import { createTestDatabase } from '../support/harness.ts';
 
 let database: Database;
 let stores: Stores;
+let unlimited: Database;
 let drop: () => Promise<void>;
 let row: { id: string; user_id: string; organization_id: string; service_id: string; digest: Buffer };
 const failures: unknown[] = [];
@@ -16,7 +17,7 @@ beforeAll(async () => {
   let url: string;
   ({ database, url, drop } = await createTestDatabase());
   stores = createStores(database, (error) => failures.push(error));
-  const unlimited = createDatabase({ connectionString: url, limited: false });
+  unlimited = createDatabase({ connectionString: url, limited: false });
   await unlimited.knex.raw(`
     INSERT INTO organizations SELECT gen_random_uuid(), 'O' || n, 'active', now() FROM generate_series(1, 50) n;
     INSERT INTO users SELECT gen_random_uuid(), n || '@example.com', 'U' || n, 'person', NULL, 'active', now() FROM generate_series(1, 1000) n;
@@ -36,12 +37,12 @@ beforeAll(async () => {
       FROM (SELECT *, row_number() OVER () k FROM platform_tokens) t, generate_series(1, 2) n;
   `);
   await unlimited.knex.raw('ANALYZE');
-  await unlimited.close();
   row = await database.knex('platform_tokens').offset(7777).first();
 }, 120_000);
 afterAll(async () => {
   expect(failures).toEqual([]);
   await stores.usage.close();
+  await unlimited.close();
   await drop();
 });
 
@@ -450,7 +451,7 @@ describe('the expired tokens of all, in the order of creation,', () => {
   const expired = (limit: number) =>
     stores.platformTokens.list({ all: true }, { statuses: ['expired'] }, newest, { limit }, now);
   const setLife = (column: string, where: string) =>
-    database.knex.raw(`UPDATE platform_tokens SET ${column} WHERE ${where}`);
+    unlimited.knex.raw(`UPDATE platform_tokens SET ${column} WHERE ${where}`);
   beforeAll(async () => {
     await setLife("created_at = created_at - interval '1 year' * (1 + status_index % 3)", 'true');
     await database.knex.raw('ANALYZE platform_tokens');
