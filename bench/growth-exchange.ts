@@ -9,12 +9,13 @@ import { type Cleanup, createEnvironment, type Running, say, startCandidate } fr
 import { median, table } from './statistics.ts';
 
 /**
- * Whole exchanges, the CPU of server and PostgreSQL together, on tables of each size: databases and servers of all sizes run
- * side by side and are loaded in turns, so that a ratio is of two rounds of the same minute. Needs Linux: CPU is read from /proc.
+ * Whole exchanges, the CPU of server and PostgreSQL together, on tables of each size: all of them are there side by side and are
+ * loaded in turns, so that a ratio is of two rounds of the same minute, each by a new process, as two of one program differ for as long
+ * as they run. Needs Linux: CPU is read from /proc.
  */
 
 const levels = [1, 64];
-const rounds = 8;
+const rounds = 9;
 const durationMs = 3_000;
 // Longer than the product's write-behind interval: its writes belong to their round.
 const settleMs = 1_500;
@@ -25,7 +26,7 @@ const target = 1.15;
 interface Stage {
   readonly size: number;
   readonly database: Database;
-  readonly server: Running<'product'>;
+  readonly start: () => Promise<Running<'product'>>;
   readonly requests: readonly Buffer[];
 }
 
@@ -38,19 +39,22 @@ interface Cost {
 export async function measureExchanges(sizes: readonly number[], cleanup: Cleanup): Promise<boolean> {
   const stages: Stage[] = [];
   for (const size of sizes) stages.push(await createStage(size, cleanup));
-  for (const stage of stages) await load(stage, 64);
   const costs = new Map(
     stages.map(({ size }) => [size, new Map(levels.map((level) => [level, [] as Cost[]]))]),
   );
   for (let round = 0; round < rounds; round += 1)
-    for (const level of levels)
-      for (const stage of round % 2 ? stages.toReversed() : stages) {
-        const cost = await measure(stage, level);
+    for (const stage of round % 2 ? stages.toReversed() : stages) {
+      const server = await stage.start();
+      await load(server, stage, 64);
+      for (const level of levels) {
+        const cost = await measure(server, stage, level);
         costs.get(stage.size)?.get(level)?.push(cost);
         say(
           `round ${round + 1}/${rounds}, ${level} connections, ${stage.size} tokens: ${JSON.stringify(cost)}`,
         );
       }
+      await server.stop();
+    }
   const of = (size: number, level: number) => costs.get(size)?.get(level) as Cost[];
   const sum = ({ server, postgres }: Cost) => server + postgres;
   const [smallest, largest] = [sizes[0] as number, sizes.at(-1) as number];
@@ -82,25 +86,25 @@ async function createStage(size: number, cleanup: Cleanup): Promise<Stage> {
   const digests = tokens.map(({ digest }) => digest);
   const { connectionString, directory, database } = await startGrown(size, cleanup, digests);
   const environment = createEnvironment(connectionString, directory);
-  const server = await startCandidate('product', environment, directory, cleanup);
-  return { size, database, server, requests: tokens.map(({ token }) => exchangeRequest(token)) };
+  const start = () => startCandidate('product', environment, directory, cleanup);
+  return { size, database, start, requests: tokens.map(({ token }) => exchangeRequest(token)) };
 }
 
-const load = ({ server, requests }: Stage, connections: number) =>
-  drive({ port: server.port, connections, requests, rampMs: 0, durationMs });
+const load = ({ port }: Running<'product'>, { requests }: Stage, connections: number) =>
+  drive({ port, connections, requests, rampMs: 0, durationMs });
 
-async function measure(stage: Stage, connections: number): Promise<Cost> {
-  const before = await read(stage);
-  const { answers } = await load(stage, connections);
+async function measure(server: Running<'product'>, stage: Stage, connections: number): Promise<Cost> {
+  const before = await read(server, stage);
+  const { answers } = await load(server, stage, connections);
   await setTimeout(settleMs);
-  const after = await read(stage);
+  const after = await read(server, stage);
   return {
     server: Number(((after.server - before.server) / answers).toFixed(4)),
     postgres: Number(((after.postgres - before.postgres) / answers).toFixed(4)),
   };
 }
 
-async function read({ database, server }: Stage): Promise<Cost> {
+async function read(server: Running<'product'>, { database }: Stage): Promise<Cost> {
   const { lookup, write, background } = await postgresCpu(database);
   return { server: (await server.sample()).cpuMs, postgres: lookup + write + background };
 }

@@ -68,7 +68,7 @@ export const inputs = {
     token: 1_159,
     /** Of these what an exchange touches: table and digest, users and memberships; of the last use the table and its key. */
     tokenHot: 221 + 79 + 20 + 85 + 32,
-    /** What the write of a last use changes: table, key, and the index of its organization, which grows at the end. */
+    /** What the write of a last use changes: table, key, and the index of its organization. That of all grows at its end alone. */
     uses: [85, 32, 59],
     /** --measure, with its share of three indexes; one entry in the index by token (from its columns: 16 + 8 + 16 + header). */
     event: 377,

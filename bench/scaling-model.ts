@@ -47,7 +47,7 @@ interface Cost {
 export function lookupsOf(inFlight: number, { levels }: Inputs): number {
   const many = levels.filter(({ connections }) => connections >= 16);
   const factor = many.reduce((sum, row) => sum + row.lookups * row.connections, 0) / many.length;
-  return Math.min(1, Math.max(1 / 100, factor / Math.max(1, inFlight)));
+  return Math.min(1, Math.max(1 / policy.joinedLookups.keys, factor / Math.max(1, inFlight)));
 }
 
 /** CPU of an instance for an exchange that costs so many look-ups. */

@@ -10,10 +10,13 @@ const beforeShare = 0.4;
 const loopbackMs = 0.05;
 const seed = 20_261_124;
 /**
- * The simulation must come so near to what was measured, or this command fails. Look-ups absolutely: 0.04 of them are 0.012 ms
- * of an instance's CPU, whatever share of few they are.
+ * The simulation must come so near to what was measured, or this command fails. Of look-ups by half, or by 0.01 where they are fewer than
+ * 0.02, and by 0.04 at most, which is 0.012 ms of an instance's CPU.
  */
-const allowed = { lookups: 0.04, p50Share: 0.4 };
+const allowed = {
+  lookups: (measured: number) => Math.min(0.04, Math.max(0.01, measured / 2)),
+  p50Share: 0.4,
+};
 
 const { exchangeMs, queryMs } = fitCost(inputs.levels);
 const base: SimulationOptions = {
@@ -45,7 +48,7 @@ function compareWithMeasured(): Comparison[] {
     what: `look-ups an exchange, ${connections} connections`,
     measured,
     simulated: simulate({ ...base, load: { clients: connections } }).queriesAnExchange,
-    allowed: allowed.lookups,
+    allowed: allowed.lookups(measured),
   }));
   const latencies = inputs.halfLoad.map(({ rate, p50Ms }) => ({
     what: `p50 ms, ${rate} a second`,

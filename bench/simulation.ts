@@ -1,3 +1,5 @@
+import { policy } from '../config/policy.ts';
+
 /**
  * A discrete-event simulation of clients, a balancer, instances and PostgreSQL. Deterministic: the same options give the
  * same result. All times in ms.
@@ -62,9 +64,8 @@ export interface SimulationResult {
   readonly endMs: number;
 }
 
-// The product's: server/storage/platform-tokens.ts, config/policy.ts.
-const maximumCalls = 2;
-const maximumKeys = 400;
+const { calls: maximumCalls, keys: maximumKeys } = policy.joinedLookups;
+// The product's: server/storage/usage.ts.
 const usageBatch = 250;
 /** What the operating system gives one of them before another. */
 const sliceMs = 1;

@@ -140,6 +140,11 @@ export const policy = Object.freeze({
   /** Queries and transactions, and look-ups joined in few queries, that wait for the database: more are 503 at once. */
   waitingQueries: 100,
   waitingLookups: 2_000,
+  /**
+   * Look-ups in one query, and queries of them under way. Twice so many are answered in a turn of the event loop: with fewer, what is
+   * accepted under load waits for many turns.
+   */
+  joinedLookups: Object.freeze({ keys: 400, calls: 2 }),
   /** Where a question was not answered in time: one more is asked, for so long, and again after so long. */
   databaseProbeTimeoutMs: 1_000,
   databaseProbePauseMs: 500,

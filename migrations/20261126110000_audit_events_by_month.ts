@@ -14,7 +14,7 @@ export async function up(knex: Knex): Promise<void> {
   const now = new Date();
   const bound = monthFrom(now, 2);
   await prepare(knex, bound);
-  await withShortLocks(knex, async (transaction) => {
+  await withShortLocks(knex, ['audit_events'], async (transaction) => {
     await transaction.raw('LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE');
     const { rows } = await transaction.raw('SELECT EXISTS (SELECT FROM audit_events) AS held');
     const before = `audit_events_before_${bound.name}`;
@@ -59,7 +59,7 @@ export async function up(knex: Knex): Promise<void> {
 async function prepare(knex: Knex, bound: Month): Promise<void> {
   await knex.raw('DROP INDEX CONCURRENTLY IF EXISTS audit_events_at_id');
   await knex.raw('CREATE UNIQUE INDEX CONCURRENTLY audit_events_at_id ON audit_events (at DESC, id DESC)');
-  await withShortLocks(knex, async (transaction) => {
+  await withShortLocks(knex, ['audit_events'], async (transaction) => {
     await transaction.raw(`
       ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_bound,
         DROP CONSTRAINT IF EXISTS audit_events_count_check;

@@ -12,9 +12,9 @@ export const config = { transaction: false };
  */
 export async function up(knex: Knex): Promise<void> {
   const { rows } = await knex.raw('SELECT quote_ident(current_schema()) AS schema');
-  await withShortLocks(knex, (transaction) => transaction.raw(functions(rows[0].schema)));
+  await withShortLocks(knex, [], (transaction) => transaction.raw(functions(rows[0].schema)));
   for (const trail of ['audit_events', 'exchange_events']) {
-    await withShortLocks(knex, (transaction) =>
+    await withShortLocks(knex, [trail], (transaction) =>
       transaction.raw(`
         DROP TRIGGER IF EXISTS audit_append_only ON ${trail};
         CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE ON ${trail} FOR EACH ROW EXECUTE FUNCTION audit_refuse();

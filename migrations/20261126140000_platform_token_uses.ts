@@ -11,6 +11,8 @@ const indexes = {
   platform_token_uses_latest: '(last_used_at, token_id)',
 };
 
+const tables = ['platform_tokens', 'platform_token_uses'];
+
 /**
  * When each platform token was last used and from where, `-infinity` for never, in a narrow table of its own. Exchanges
  * write to it and to nothing else of the token: lists by last use are read in the order of an index, and what all others read in
@@ -19,9 +21,9 @@ const indexes = {
  */
 export async function up(knex: Knex): Promise<void> {
   const { rows } = await knex.raw('SELECT quote_ident(current_schema()) AS schema');
-  await withShortLocks(knex, (transaction) => transaction.raw(table(rows[0].schema)));
+  await withShortLocks(knex, ['platform_tokens'], (transaction) => transaction.raw(table(rows[0].schema)));
   await copy(knex);
-  await withShortLocks(knex, (transaction) =>
+  await withShortLocks(knex, tables, (transaction) =>
     transaction.raw(`
       ALTER TABLE platform_token_uses DROP CONSTRAINT IF EXISTS platform_token_uses_token;
       ALTER TABLE platform_token_uses ADD CONSTRAINT platform_token_uses_token
@@ -40,24 +42,30 @@ export async function up(knex: Knex): Promise<void> {
   }
   await knex.raw('ANALYZE platform_token_uses');
   // What needed the room is written here now.
-  await withShortLocks(knex, (transaction) =>
+  await withShortLocks(knex, ['platform_tokens'], (transaction) =>
     transaction.raw('ALTER TABLE platform_tokens RESET (fillfactor)'),
   );
 }
 
 export async function down(knex: Knex): Promise<void> {
-  await knex.transaction(async (transaction) => {
-    await transaction.raw(`
-      DROP FUNCTION platform_token_made, platform_token_used CASCADE;
-      UPDATE platform_tokens t SET last_used_at = u.last_used_at, last_used_ip = u.last_used_ip
-        FROM platform_token_uses u WHERE u.token_id = t.id AND u.last_used_at > '-infinity';
+  await knex.raw('ALTER TABLE platform_tokens SET (fillfactor = 80)');
+  // Most of it while all goes on, and what came meanwhile with the end of the table.
+  await knex.raw(copyBack);
+  await withShortLocks(knex, tables, (transaction) =>
+    transaction.raw(`
+      DROP FUNCTION platform_token_made, platform_token_changed CASCADE;
+      ${copyBack};
       DROP TABLE platform_token_uses;
-      ALTER TABLE platform_tokens SET (fillfactor = 80);
-    `);
-  });
+    `),
+  );
 }
 
-// As the owner: the role that serves is granted a new table only once the migration is over.
+const copyBack = `
+  UPDATE platform_tokens t SET last_used_at = u.last_used_at, last_used_ip = u.last_used_ip
+  FROM platform_token_uses u WHERE u.token_id = t.id AND u.last_used_at > coalesce(t.last_used_at, '-infinity')`;
+
+// As the owner: the role that serves is granted a new table only once the migration is over. Rows are locked in the order of their
+// tokens, as who writes last uses locks them.
 const table = (schema: string) => `
   CREATE TABLE IF NOT EXISTS platform_token_uses (
     token_id        uuid PRIMARY KEY,
@@ -70,30 +78,35 @@ const table = (schema: string) => `
   CREATE OR REPLACE FUNCTION platform_token_made() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
   BEGIN
-    INSERT INTO ${schema}.platform_token_uses SELECT id, organization_id, coalesce(last_used_at, '-infinity'), last_used_ip FROM made;
+    INSERT INTO ${schema}.platform_token_uses
+      SELECT id, organization_id, coalesce(last_used_at, '-infinity'), last_used_ip FROM made ON CONFLICT DO NOTHING;
     RETURN NULL;
   END $$;
   CREATE OR REPLACE TRIGGER platform_token_made AFTER INSERT ON platform_tokens REFERENCING NEW TABLE AS made
     FOR EACH STATEMENT EXECUTE FUNCTION platform_token_made();
 
-  CREATE OR REPLACE FUNCTION platform_token_used() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+  CREATE OR REPLACE FUNCTION platform_token_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS $$
   BEGIN
-    INSERT INTO ${schema}.platform_token_uses AS u VALUES (NEW.id, NEW.organization_id, NEW.last_used_at, NEW.last_used_ip)
-      ON CONFLICT (token_id) DO UPDATE SET last_used_at = EXCLUDED.last_used_at, last_used_ip = EXCLUDED.last_used_ip
-      WHERE u.last_used_at < EXCLUDED.last_used_at;
+    INSERT INTO ${schema}.platform_token_uses AS u
+      SELECT now.id, now.organization_id, coalesce(now.last_used_at, '-infinity'), now.last_used_ip
+      FROM now JOIN before ON before.id = now.id
+      WHERE (now.organization_id, now.last_used_at) IS DISTINCT FROM (before.organization_id, before.last_used_at) ORDER BY now.id
+      ON CONFLICT (token_id) DO UPDATE SET organization_id = EXCLUDED.organization_id,
+        last_used_at = GREATEST(u.last_used_at, EXCLUDED.last_used_at),
+        last_used_ip = CASE WHEN u.last_used_at < EXCLUDED.last_used_at THEN EXCLUDED.last_used_ip ELSE u.last_used_ip END;
     RETURN NULL;
   END $$;
-  CREATE OR REPLACE TRIGGER platform_token_used AFTER UPDATE OF last_used_at ON platform_tokens
-    FOR EACH ROW WHEN (NEW.last_used_at IS NOT NULL) EXECUTE FUNCTION platform_token_used();
-  REVOKE EXECUTE ON FUNCTION platform_token_made(), platform_token_used() FROM PUBLIC;
+  CREATE OR REPLACE TRIGGER platform_token_changed AFTER UPDATE ON platform_tokens REFERENCING OLD TABLE AS before NEW TABLE AS now
+    FOR EACH STATEMENT EXECUTE FUNCTION platform_token_changed();
+  REVOKE EXECUTE ON FUNCTION platform_token_made(), platform_token_changed() FROM PUBLIC;
 `;
 
-/** In batches that give way: who uses a token in one of them, and holds another, waits for it no longer than it waits for them. */
+/** A batch gives up after 200 ms where a writer holds one of its rows, so that the two never wait for each other. */
 async function copy(knex: Knex): Promise<void> {
   for (let last: string | undefined = '00000000-0000-0000-0000-000000000000'; last !== undefined; ) {
     const from: string = last;
-    await withShortLocks(knex, async (transaction) => {
+    await withShortLocks(knex, [], async (transaction) => {
       const { rows } = await transaction.raw(
         `WITH batch AS MATERIALIZED (
            SELECT id, organization_id, coalesce(last_used_at, '-infinity') AS at, last_used_ip

@@ -14,8 +14,8 @@ export interface ExchangeEvent {
 }
 
 // In JSON: of an array for each column the driver would escape every value. A write that is tried again, its answer
-// being lost, must not count twice. Tokens are locked in one order, whoever else writes them at the same time. By arrays, of
-// which PostgreSQL expects ten keys: it would read all of a table of some ten thousand rows rather than look for a hundred.
+// being lost, must not count twice. Tokens are locked in one order, whoever else writes them at the same time, and
+// looked for by arrays, of which PostgreSQL expects ten keys: by a plain join it would read all of a table of ten thousand.
 const insertStatement = `
   WITH event AS MATERIALIZED (
     SELECT id, to_timestamp(at / 1000) AS at, "organizationId", "tokenId", "serviceId", ip, "userAgent", "requestId", count

@@ -32,6 +32,9 @@ export async function grantTo(knex: Knex, role: string): Promise<void> {
       if (isTrail)
         await to(`GRANT SELECT, INSERT (${await eventColumns(transaction, plain)}) ON ${name} TO :role:`);
       else if (readOnly.has(plain)) await to(`GRANT SELECT ON ${name} TO :role:`);
+      // Rows come and go with their tokens.
+      else if (plain === 'platform_token_uses')
+        await to(`GRANT SELECT, UPDATE (last_used_at, last_used_ip) ON ${name} TO :role:`);
       else await to(`GRANT SELECT, INSERT, UPDATE, DELETE ON ${name} TO :role:`);
     }
     for (const name of functions) await to(`GRANT EXECUTE ON FUNCTION ${name} TO :role:`);

@@ -82,8 +82,6 @@ const sortKeys: Record<TokenSort, Pick<SortKey, 'expression' | 'type' | 'id'>> =
   expires_at: { expression: 't.expires_at', type: 'timestamptz', id: 't.id' },
 };
 
-const withUses = (query: Knex.QueryBuilder) => query.join('platform_token_uses as u', 'u.token_id', 't.id');
-
 const presentState = `SELECT encode(t.digest, 'hex') AS digest, t.id, t.organization_id, t.user_id, t.service_id, s.audience, t.scopes,
       t.status_index, t.expires_at, t.revoked_at,
       (u.id IS NULL AND o.id IS NULL AND s.status = 'active' AND m.user_id IS NOT NULL) AS active
@@ -126,7 +124,10 @@ export type PlatformTokens = ReturnType<typeof createPlatformTokens>;
 
 export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'knex' | 'lookups' | 'watch'>) {
   const from = (executor: Executor) =>
-    withUses(executor('platform_tokens as t')).join('services as s', 's.id', 't.service_id');
+    executor('platform_tokens as t')
+      .join('services as s', 's.id', 't.service_id')
+      // Each has one, unless somebody has loaded tokens past the triggers.
+      .leftJoin('platform_token_uses as u', 'u.token_id', 't.id');
 
   async function ask(statement: NamedStatement, keys: readonly unknown[]): Promise<LookupRow[]> {
     watch.lookedUp(keys.length);
@@ -138,8 +139,7 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
     }
   }
 
-  // Twice so many are answered in a turn of the event loop: with fewer, what is accepted under load waits for many turns.
-  const together = { maximumKeys: 400, maximumCalls: 2 };
+  const together = { maximumKeys: policy.joinedLookups.keys, maximumCalls: policy.joinedLookups.calls };
   const findForExchange = joinCalls<Buffer, ExchangeSubject | undefined>({
     ...together,
     maximumWaiting: policy.waitingLookups,
@@ -196,13 +196,14 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
       const ordered =
         // Asked of the uses alone, where the index is: by both, PostgreSQL would expect one of a hundred to have the two.
         sort.by === 'last_used_at'
-          ? withUses(chosen('u.organization_id'))
+          ? chosen('u.organization_id').join('platform_token_uses as u', 'u.token_id', 't.id')
           : sort.by === 'created_at' && overAll && isOnly('expired', filter.statuses)
             ? chosen().whereRaw(oldEnough, [now])
             : filtered;
       return readPage<Row, PlatformToken>(filtered, columns, key, page, toPlatformToken, {
         ordered,
-        table: from(knex),
+        // Once more by the token itself, of the few that were chosen: a use has a copy of its organization.
+        table: from(knex).where(visibleTo(visibility)),
         exactTotal: overAll ? policy.exactTotalOfAllTokens : undefined,
       });
     },

@@ -780,6 +780,45 @@ describe('who sees what', () => {
     expect((await call('GET', `/tokens/${members.id}`, { as: adminJwt })).body.revoked_by).toBe(userId);
   });
 
+  it.each(['created_at', 'name', 'last_used_at', 'expires_at'].flatMap((by) => [by, `-${by}`]))(
+    'who is an admin here and a member there, what is theirs there and all of it here: by %s',
+    async (sort) => {
+      const { userId, jwt, service, organizationId: here } = await owner();
+      await harness.stores.memberships.put(here, userId, 'admin', new Date());
+      const { id: there } = await harness.build.organization();
+      await harness.stores.memberships.put(there, userId, 'member', new Date());
+      const { id: elsewhere } = await harness.build.organization();
+      const others = [];
+      for (const [organizationId, name] of [
+        [here, 'here'],
+        [there, 'there'],
+        [elsewhere, 'elsewhere'],
+      ] as const) {
+        const other = await harness.build.user({ organizationId, role: 'member' });
+        others.push(other.id);
+        await harness.build.platformToken({
+          organizationId,
+          userId: other.id,
+          service,
+          name: `other's, ${name}`,
+        });
+        if (organizationId === elsewhere) continue;
+        await harness.build.platformToken({ organizationId, userId, service, name: `own, ${name}` });
+      }
+      const seen = async (as: string, filter = '') => {
+        const { body } = await call('GET', `/tokens?sort=${sort}${filter}`, { as });
+        const found = body.data.map(({ name }: { name: string }) => name).sort();
+        expect(body.total).toBe(found.length);
+        return found;
+      };
+      expect(await seen(jwt)).toEqual(["other's, here", 'own, here', 'own, there']);
+      expect(await seen(jwt, `&organization_id=${here}`)).toEqual(["other's, here", 'own, here']);
+      expect(await seen(jwt, `&organization_id=${there}`)).toEqual(['own, there']);
+      expect(await seen(jwt, `&organization_id=${elsewhere}`)).toEqual([]);
+      expect(await seen(await harness.build.userJwt(String(others[1])))).toEqual(["other's, there"]);
+    },
+  );
+
   it('a former member nothing, at once', async () => {
     const { organizationId, userId, jwt, ...rest } = await owner();
     const { id } = await harness.build.platformToken({ organizationId, userId, service: rest.service });

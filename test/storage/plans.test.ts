@@ -106,8 +106,7 @@ it('counts the tokens of a status by an index where there are few of it, and sto
   const plans = await plansOf(() => stores.platformTokens.countByStatus(now));
   // Of 20,000 active ones it reads no more than it counts; the others are looked for where there are only such.
   expect(plans.match(/Seq Scan/g) ?? []).toHaveLength((plans.match(/Limit[^\n]*rows=10001/g) ?? []).length);
-  for (const index of ['platform_tokens_expires', 'platform_tokens_revoked'])
-    expect(plans).toContain(index);
+  for (const index of ['platform_tokens_expires', 'platform_tokens_revoked']) expect(plans).toContain(index);
   const { active, expired, revoked } = await stores.platformTokens.countByStatus(now);
   expect([expired, revoked]).toEqual([0, 0]);
   expect(Math.abs(active - 20_000)).toBeLessThan(2_000);

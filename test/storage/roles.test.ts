@@ -108,6 +108,15 @@ describe('the role that serves', () => {
     ],
     ['marks no migration as applied', `DELETE FROM knex_migrations`],
     ['makes no table', 'CREATE TABLE public.mine (id int)'],
+    ['deletes no last use', 'DELETE FROM platform_token_uses'],
+    [
+      'makes no last use of a token that is none',
+      'INSERT INTO platform_token_uses VALUES (gen_random_uuid(), gen_random_uuid())',
+    ],
+    [
+      "gives a token's use to no other organization",
+      'UPDATE platform_token_uses SET organization_id = gen_random_uuid()',
+    ],
   ])('%s', async (_, statement) => {
     await expect(database.knex.raw(statement)).rejects.toMatchObject({ code: '42501' });
   });

@@ -1,5 +1,7 @@
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { Database } from '../../server/storage/database.ts';
+import { createExchangeEvents } from '../../server/storage/exchange-events.ts';
 import { migrate } from '../../server/storage/migrations.ts';
 import { createEmptyDatabase, migrateTo } from '../support/migrations.ts';
 
@@ -17,6 +19,9 @@ const insert = `INSERT INTO platform_tokens (id, organization_id, user_id, servi
   FROM organizations o, users u, generate_series(1, ?)`;
 const use = `UPDATE platform_tokens SET last_used_at = now(), last_used_ip = '192.0.2.7'
   WHERE id IN (SELECT id FROM platform_tokens ORDER BY random() LIMIT ?)`;
+// In the order of a plan, after the rows are locked in that of their ids.
+const useOf = `UPDATE platform_tokens t SET last_used_at = now(), last_used_ip = '192.0.2.7'
+  FROM (SELECT id FROM platform_tokens WHERE id = ANY(?) ORDER BY id FOR NO KEY UPDATE) used WHERE t.id = used.id`;
 const remove =
   'DELETE FROM platform_tokens WHERE id IN (SELECT id FROM platform_tokens ORDER BY random() LIMIT ?)';
 
@@ -65,6 +70,16 @@ it('copies every last use while the release before makes, uses and deletes token
   expect(await differences()).toEqual([]);
 }, 60_000);
 
+it('follows a token into another organization, and is made with each', async () => {
+  const { knex } = database;
+  await knex.raw(`
+    INSERT INTO organizations (id, name, created_at) VALUES (gen_random_uuid(), 'Other', now());
+    INSERT INTO memberships SELECT o.id, u.id, 'member', now() FROM organizations o, users u WHERE o.name = 'Other';
+    UPDATE platform_tokens SET organization_id = (SELECT id FROM organizations WHERE name = 'Other')
+      WHERE id IN (SELECT id FROM platform_tokens LIMIT 7)`);
+  expect(await differences()).toEqual([]);
+});
+
 it('goes on with a copy that was given up half-way', async () => {
   const { knex } = database;
   await knex.raw(`
@@ -88,4 +103,31 @@ it('leads back with the uses since, and forth again', async () => {
   await knex.raw(use, [10]);
   await migrate(knex);
   expect(await differences()).toEqual([]);
+}, 60_000);
+
+it('is written by both releases at once, and neither waits for the other for ever', async () => {
+  const { knex } = database;
+  const events = createExchangeEvents(knex);
+  const ids = await knex('platform_tokens').orderBy('id').limit(2_000).pluck('id');
+  const { rows } = await knex.raw("SELECT id FROM organizations WHERE name = 'O'");
+  const some = () => Array.from({ length: 200 }, () => ids[Math.floor(Math.random() * ids.length)] as string);
+  const before = async () => knex.raw(useOf, [some()]);
+  const present = () =>
+    events.insert(
+      some().map((tokenId) => ({
+        id: uuidv7(),
+        at: new Date(),
+        organizationId: rows[0].id,
+        tokenId,
+        serviceId: 'tms',
+        ip: '192.0.2.9',
+        userAgent: null,
+        requestId: null,
+        count: 1,
+      })),
+    );
+  const again = async (write: () => Promise<unknown>) => {
+    for (let n = 0; n < 30; n += 1) await write();
+  };
+  await Promise.all([again(before), again(before), again(present), again(present)]);
 }, 60_000);
