@@ -2,7 +2,7 @@ import type { Knex } from 'knex';
 import { validate as isUuid, v7 as uuidv7 } from 'uuid';
 import { policy } from '../../config/policy.ts';
 import type { Executor } from './database.ts';
-import { type Cursor, type Page, type PageRequest, readPage, readRows } from './pages.ts';
+import { boundedCountOf, type Cursor, type Page, type PageRequest, readPage, readRows } from './pages.ts';
 import type { Visibility } from './platform-tokens.ts';
 
 export interface AuditEvent {
@@ -137,7 +137,7 @@ export function createAuditEvents(knex: Knex) {
         .where(matching(filter));
       return readPage<Row, ListedEvent>(filtered, columns, newestFirst, page, toListedEvent, {
         table: trail(),
-        exactTotal: policy.exactTotal,
+        total: () => boundedCountOf(filtered, policy.exactTotal),
       });
     },
   };

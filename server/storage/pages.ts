@@ -46,8 +46,8 @@ export interface PageOptions {
   readonly ordered?: Knex.QueryBuilder;
   /** Where to read the columns, once the rows are chosen by what an index holds: for rows that are chosen from many. */
   readonly table?: Knex.QueryBuilder;
-  /** Counts at most so many; where there are more, the total is PostgreSQL's estimate. */
-  readonly exactTotal?: number | undefined;
+  /** How many there are in all, where to count `filtered` costs too much. */
+  readonly total?: (() => Promise<number>) | undefined;
 }
 
 /**
@@ -60,7 +60,7 @@ export async function readPage<Row, T>(
   sort: SortKey,
   page: PageRequest,
   map: (row: Row) => T,
-  { ordered = filtered, table, exactTotal }: PageOptions = {},
+  { ordered = filtered, table, total: inAll = () => countOf(filtered) }: PageOptions = {},
 ): Promise<Page<T>> {
   const { cursor, limit } = page;
   // Backwards the rows that are nearest to the cursor come first, and are turned round once they are chosen.
@@ -83,7 +83,7 @@ export async function readPage<Row, T>(
   );
   const [found, total, rowsBehind] = await Promise.all([
     rows as Promise<(Row & { cursor_value: string; cursor_id: string })[]>,
-    exactTotal === undefined ? countOf(filtered) : boundedCountOf(filtered, exactTotal),
+    inAll(),
     cursor ? hasRows(ordered, beside(sort, turned(cursor))) : false,
   ]);
   const chosen = found.slice(0, limit);
@@ -152,10 +152,15 @@ export async function boundedCountOf(filtered: Knex.QueryBuilder, most: number):
     .select(client.raw('1'))
     .limit(most + 1);
   const counted = await countOf(client.queryBuilder().from(some.as('some')));
-  if (counted <= most) return counted;
+  return counted <= most ? counted : Math.max(counted, await estimateOf(filtered));
+}
+
+/** PostgreSQL's estimate, of which it reads none. */
+export async function estimateOf(filtered: Knex.QueryBuilder): Promise<number> {
+  const { client } = filtered;
   const { sql, bindings } = filtered.clone().select(client.raw('1')).toSQL();
   const { rows } = await client.raw(`EXPLAIN (FORMAT JSON) ${sql}`, bindings as Knex.RawBinding[]);
-  return Math.max(counted, Math.round(rows[0]['QUERY PLAN'][0].Plan['Plan Rows']));
+  return Math.round(rows[0]['QUERY PLAN'][0].Plan['Plan Rows']);
 }
 
 /** Stops at the first row that it finds. */

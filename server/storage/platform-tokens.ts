@@ -5,6 +5,7 @@ import { classOf, type Database, type Executor, type NamedStatement, queryNamed 
 import { joinCalls } from './joined-calls.ts';
 import {
   boundedCountOf,
+  estimateOf,
   likeSubstring,
   type Page,
   type PageRequest,
@@ -179,7 +180,7 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
       return row && toPlatformToken(row as Row);
     },
 
-    list(
+    async list(
       visibility: Visibility,
       filter: TokenFilter,
       sort: { readonly by: TokenSort; readonly descending: boolean },
@@ -187,12 +188,27 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
       now: Date,
     ): Promise<Page<PlatformToken>> {
       const key: SortKey = { ...sortKeys[sort.by], descending: sort.descending, idType: 'uuid' };
-      const chosen = (organization?: 'u.organization_id') =>
+      const overAll = visibility.all && !filter.organizationId && !filter.userId;
+      const most = policy.exactTotalOfAllTokens;
+      const matches = (organization?: 'u.organization_id') =>
         knex('platform_tokens as t')
           .where(visibleTo(visibility, organization))
           .where(matching(filter, now, organization));
+      // Searched for once: what is found is then counted and put in order by its ids.
+      const found: string[] | undefined =
+        overAll && filter.nameContains
+          ? await matches()
+              .limit(most + 1)
+              .pluck('t.id')
+          : undefined;
+      const few = found && found.length <= most;
+      const chosen = (organization?: 'u.organization_id') =>
+        few ? knex('platform_tokens as t').whereRaw('t.id = ANY(?::uuid[])', [found]) : matches(organization);
       const filtered = chosen();
-      const overAll = visibility.all && !filter.organizationId && !filter.userId;
+      const countAll = async () => {
+        if (!found) return boundedCountOf(filtered, most);
+        return few ? found.length : Math.max(found.length, await estimateOf(filtered));
+      };
       const ordered =
         // Asked of the uses alone, where the index is: by both, PostgreSQL would expect one of a hundred to have the two.
         sort.by === 'last_used_at'
@@ -204,7 +220,7 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
         ordered,
         // Once more by the token itself, of the few that were chosen: a use has a copy of its organization.
         table: from(knex).where(visibleTo(visibility)),
-        exactTotal: overAll ? policy.exactTotalOfAllTokens : undefined,
+        total: overAll ? countAll : undefined,
       });
     },
 

@@ -107,8 +107,9 @@ describe('there and back gives the same pages', () => {
     used: fc.option(fc.nat(1), { nil: undefined }),
   });
 
+  const sorts = ['created_at', 'name', 'last_used_at', 'expires_at'].flatMap((sort) => [sort, `-${sort}`]);
+
   it('of tokens, by every sort, with equal values', { timeout: 120_000 }, async () => {
-    const sorts = ['created_at', 'name', 'last_used_at', 'expires_at'].flatMap((sort) => [sort, `-${sort}`]);
     await fc.assert(
       fc.asyncProperty(
         fc.array(token, { maxLength: 12 }),
@@ -133,6 +134,22 @@ describe('there and back gives the same pages', () => {
       ),
       { numRuns: 12 },
     );
+  });
+
+  it('of what a search over all organizations finds', async () => {
+    const { jwt: _, ...mine } = await owner();
+    const marker = uuidv7();
+    for (let n = 0; n < 8; n += 1) {
+      const createdAt = minutes(n % 3);
+      const { id } = await harness.build.platformToken({ ...mine, name: `${n % 2} ${marker}`, createdAt });
+      if (n % 4 === 0)
+        await harness.database
+          .knex('platform_token_uses')
+          .where({ token_id: id })
+          .update({ last_used_at: minutes(n) });
+    }
+    expect((await get(`/tokens?q=${marker}`)).body.total).toBe(8);
+    for (const sort of sorts) await expectSameBothWays(`/tokens?q=${marker}&sort=${sort}`, 3);
   });
 
   it('of members, who joined in one moment', { timeout: 60_000 }, async () => {
