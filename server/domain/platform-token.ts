@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { hash, randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 
 /**
@@ -49,7 +49,7 @@ export function findPlatformTokens(text: string): string[] {
 
 /** SHA-256 of the whole token: what is stored, and what is looked up (by the index, so timing says nothing). */
 export function digestPlatformToken(token: string): Buffer {
-  return createHash('sha256').update(token).digest();
+  return hash('sha256', token, 'buffer');
 }
 
 const checksum = (body: string) => digits(crc32(body), checksumLength);
