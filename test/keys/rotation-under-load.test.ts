@@ -88,7 +88,7 @@ it('rotates five times in a minute of exchanges on two instances, one restarted,
           ) as Promise<void>,
         );
       }
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }
 
