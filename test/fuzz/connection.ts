@@ -53,7 +53,10 @@ export async function openConnection(port: number): Promise<Connection> {
           socket.destroy();
           break;
         }
-        if (late) throw new Error(`no answer within ${patienceMs} ms`);
+        if (late)
+          throw new Error(
+            `no answer within ${patienceMs} ms, after ${answers.length} of ${methods.length}: ${received.toString('latin1', 0, 200)}`,
+          );
         if (!open) break;
         await new Promise<void>((resolve) => {
           wake = resolve;

@@ -1,5 +1,6 @@
 import { sign } from 'node:crypto';
 import fc from 'fast-check';
+import { problemTypes } from '../../server/http/problem-types.ts';
 import { exchangeGrant } from '../support/harness.ts';
 import { authorizationUrl, codeVerifier, type Scene } from './scene.ts';
 import type { Route, Schema } from './surface.ts';
@@ -635,6 +636,7 @@ export function createRequests(scene: Scene, surface: readonly Route[]): fc.Arbi
       list: fc.constantFrom('0', '0', '1', '99999999999', '-1', '0x0'),
       uid: oneOf(() => scene.interactions.items).map((found) => found?.uid ?? 'unknown'),
       file: fc.constantFrom(...scene.assets),
+      type: fc.constantFrom(...Object.keys(problemTypes)),
     };
     const parts = route.path.split(/(\{\w+\})/).map((part): fc.Arbitrary<string> => {
       if (!part.startsWith('{')) return fc.constant(part);
