@@ -190,10 +190,10 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
       const key: SortKey = { ...sortKeys[sort.by], descending: sort.descending, idType: 'uuid' };
       const overAll = visibility.all && !filter.organizationId && !filter.userId;
       const most = policy.exactTotalOfAllTokens;
+      const visible = (organization?: 'u.organization_id') =>
+        knex('platform_tokens as t').where(visibleTo(visibility, organization));
       const matches = (organization?: 'u.organization_id') =>
-        knex('platform_tokens as t')
-          .where(visibleTo(visibility, organization))
-          .where(matching(filter, now, organization));
+        visible(organization).where(matching(filter, now, organization));
       // Searched for once: what is found is then counted and put in order by its ids.
       const found: string[] | undefined =
         overAll && filter.nameContains
@@ -203,7 +203,7 @@ export function createPlatformTokens({ knex, lookups, watch }: Pick<Database, 'k
           : undefined;
       const few = found && found.length <= most;
       const chosen = (organization?: 'u.organization_id') =>
-        few ? knex('platform_tokens as t').whereRaw('t.id = ANY(?::uuid[])', [found]) : matches(organization);
+        few ? visible(organization).whereRaw('t.id = ANY(?::uuid[])', [found]) : matches(organization);
       const filtered = chosen();
       const countAll = async () => {
         if (!found) return boundedCountOf(filtered, most);
