@@ -6,7 +6,7 @@ import { drive } from './load.ts';
 import { postgresCpu } from './postgres-cpu.ts';
 import { exchangeRequest } from './requests.ts';
 import { type Cleanup, createEnvironment, type Running, say, startCandidate } from './stage.ts';
-import { median, table } from './statistics.ts';
+import { median, printSpread, spreadOf, table } from './statistics.ts';
 
 /**
  * Whole exchanges, the CPU of server and PostgreSQL together, on tables of each size: all of them are there side by side and are
@@ -62,7 +62,7 @@ export async function measureExchanges(sizes: readonly number[], cleanup: Cleanu
     const ratios = of(largest, level).map(
       (cost, round) => sum(cost) / sum(of(smallest, level)[round] as Cost),
     );
-    return { level, median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
+    return { level, ratio: spreadOf(ratios) };
   });
   const rows = sizes.flatMap((size) =>
     levels.map((level) => [
@@ -73,12 +73,12 @@ export async function measureExchanges(sizes: readonly number[], cleanup: Cleanu
     ]),
   );
   process.stdout.write(`${table(['CPU ms an exchange, medians', 'server', 'PostgreSQL', 'both'], rows)}\n\n`);
-  for (const { level, median, lowest, highest } of growths)
+  for (const { level, ratio } of growths)
     process.stdout.write(
-      `${median < target ? 'met   ' : 'MISSED'} ${level} connections, both, largest to smallest, under ${target}: ` +
-        `${median.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})\n`,
+      `${ratio.median < target ? 'met   ' : 'MISSED'} ${level} connections, both, largest to smallest, under ${target}: ` +
+        `${printSpread(ratio)}\n`,
     );
-  return growths.every(({ median }) => median < target);
+  return growths.every(({ ratio }) => ratio.median < target);
 }
 
 async function createStage(size: number, cleanup: Cleanup): Promise<Stage> {

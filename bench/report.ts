@@ -1,4 +1,4 @@
-import { median, table } from './statistics.ts';
+import { median, printSpread, type Spread, spreadOf, table } from './statistics.ts';
 
 /** What the measurements of `npm run bench` come to: ratios first. */
 
@@ -41,13 +41,6 @@ export interface Conditions {
   readonly tokens: number;
 }
 
-/** Median of the rounds, and the lowest and highest of them. */
-export interface Ratio {
-  readonly median: number;
-  readonly lowest: number;
-  readonly highest: number;
-}
-
 interface Row {
   readonly name: Name;
   readonly connections: number;
@@ -67,8 +60,8 @@ interface Row {
 interface Comparison {
   readonly connections: number;
   readonly to: 'hand-written' | 'client-credentials';
-  readonly throughput: Ratio;
-  readonly cpu: Ratio;
+  readonly throughput: Spread;
+  readonly cpu: Spread;
 }
 
 interface Target {
@@ -130,16 +123,13 @@ function compare(
   product: readonly Measurement[],
   other: readonly Measurement[],
   value: (one: Measurement) => number,
-): Ratio {
+): Spread {
   const ratios = product.map((one) => {
     const beside = other.find((candidate) => candidate.round === one.round);
     return beside ? value(one) / value(beside) : Number.NaN;
   });
-  return {
-    median: round(median(ratios), 3),
-    lowest: round(Math.min(...ratios), 3),
-    highest: round(Math.max(...ratios), 3),
-  };
+  const { median: middle, lowest, highest } = spreadOf(ratios);
+  return { median: round(middle, 3), lowest: round(lowest, 3), highest: round(highest, 3) };
 }
 
 /** What issue and documentation promise, where it was measured. */
@@ -198,9 +188,6 @@ export function compareWithRecorded(report: Report, recorded: Report): string[] 
   return lines;
 }
 
-const spread = ({ median: middle, lowest, highest }: Ratio) =>
-  `${middle.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})`;
-
 export function print(report: Report): string {
   const { targets, comparisons, rows, conditions } = report;
   return [
@@ -211,7 +198,12 @@ export function print(report: Report): string {
     '',
     table(
       ['product to', 'connections', 'throughput', 'CPU a request'],
-      comparisons.map((one) => [one.to, String(one.connections), spread(one.throughput), spread(one.cpu)]),
+      comparisons.map((one) => [
+        one.to,
+        String(one.connections),
+        printSpread(one.throughput),
+        printSpread(one.cpu),
+      ]),
     ),
     '',
     table(columns, rows.map(cells)),

@@ -5,6 +5,20 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
 }
 
+/** Median of the rounds, and the lowest and highest of them. */
+export interface Spread {
+  readonly median: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+export function spreadOf(values: readonly number[]): Spread {
+  return { median: median(values), lowest: Math.min(...values), highest: Math.max(...values) };
+}
+
+export const printSpread = ({ median: middle, lowest, highest }: Spread) =>
+  `${middle.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})`;
+
 /** Aligned columns for a terminal: the first to the left, numbers to the right. */
 export function table(columns: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = columns.map((column, index) =>

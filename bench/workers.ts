@@ -19,7 +19,7 @@ import {
   say,
   startDatabase,
 } from './stage.ts';
-import { median, table } from './statistics.ts';
+import { median, printSpread, type Spread, spreadOf, table } from './statistics.ts';
 
 /** The exchange with one process and with two workers, in alternating rounds. Needs Linux: CPU is read from /proc. */
 
@@ -110,16 +110,16 @@ async function main(cleanup: Cleanup): Promise<boolean> {
     print('as many as it can', measured, 'saturated'),
     print(`at ${half} a second`, measured, 'paced'),
   ];
-  for (const { median, lowest, highest } of ratios)
+  for (const ratio of ratios)
     process.stdout.write(
-      `${median <= target ? 'met   ' : 'MISSED'} CPU an exchange, two workers to one process, at most ${target}: ` +
-        `${median.toFixed(2)} (${lowest.toFixed(2)}–${highest.toFixed(2)})\n`,
+      `${ratio.median <= target ? 'met   ' : 'MISSED'} CPU an exchange, two workers to one process, at most ${target}: ` +
+        `${printSpread(ratio)}\n`,
     );
   return ratios.every(({ median }) => median <= target);
 }
 
 /** @returns the CPU of an exchange with two workers, to that of one process in the same round */
-function print(title: string, measured: readonly Round[], load: 'saturated' | 'paced') {
+function print(title: string, measured: readonly Round[], load: 'saturated' | 'paced'): Spread {
   const of = (workers: number, key: keyof Load) =>
     measured.filter((round) => round.workers === workers).map((round) => round[load][key]);
   const rows = counts.map((workers) => [
@@ -133,7 +133,7 @@ function print(title: string, measured: readonly Round[], load: 'saturated' | 'p
   process.stdout.write(`\n${title}\n${table(heads, rows)}\n\n`);
   const one = of(1, 'cpu');
   const ratios = of(2, 'cpu').map((cpu, round) => cpu / (one[round] as number));
-  return { median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
+  return spreadOf(ratios);
 }
 
 /** The server as `npm start` runs it. */
