@@ -597,7 +597,10 @@ describe('revoking', () => {
     const first = await call('DELETE', `/tokens/${id}`, { as: jwt });
     expect([first.status, first.text]).toEqual([204, '']);
     expect((await exchange(harness.url, token)).status).toBe(400);
-    const { body } = await call('GET', `/tokens/${id}`, { as: jwt });
+    const read = async () => (await call('GET', `/tokens/${id}`, { as: jwt })).body;
+    // The use is written behind the answer; after it nothing of the token changes by itself.
+    await expect.poll(async () => (await read()).last_used_at).not.toBeNull();
+    const body = await read();
     expect(body).toMatchObject({
       status: 'revoked',
       revoked_by: mine.userId,
