@@ -3,10 +3,10 @@ import { randomBytes } from 'node:crypto';
 import { chmod, mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import packageJson from '../package.json' with { type: 'json' };
 import { createDatabase } from '../server/storage/database.ts';
 import { startEmbedded } from '../server/storage/embedded.ts';
 import { migrate } from '../server/storage/migrations.ts';
+import { startEnvironment, startFlags } from '../test/support/start-command.ts';
 import type { CandidateMessage, Sample } from './servers/candidate.ts';
 
 /** What every benchmark stands on: a database of its own, servers as processes of their own, and an end to all of it. */
@@ -14,12 +14,6 @@ import type { CandidateMessage, Sample } from './servers/candidate.ts';
 export const issuer = 'https://issuer.example.com';
 const startLimitMs = 30_000;
 const stopLimitMs = 10_000;
-const startWords = packageJson.scripts.start.split(' ');
-/** Node's flags of `npm start`, and its environment: what is measured is what is run. */
-export const productFlags = startWords.filter((word) => word.startsWith('--'));
-export const productEnvironment = Object.fromEntries(
-  startWords.filter((word) => /^[A-Z_]+=/.test(word)).map((word) => word.split('=')),
-);
 
 export interface Running<Name extends string> {
   readonly name: Name;
@@ -99,9 +93,9 @@ export async function startCandidate<Name extends string>(
   const { PATH, TMPDIR, NODE_OPTIONS } = process.env;
   const child = fork(new URL(`./servers/${name}.ts`, import.meta.url), {
     // Nothing else from outside: a LOG_LEVEL of the shell must not change what is measured.
-    env: { PATH, TMPDIR, NODE_OPTIONS, ...(name === 'product' ? productEnvironment : {}), ...env },
+    env: { PATH, TMPDIR, NODE_OPTIONS, ...(name === 'product' ? startEnvironment : {}), ...env },
     execArgv: [
-      ...(name === 'product' ? productFlags : []),
+      ...(name === 'product' ? startFlags : []),
       ...(profile ? ['--cpu-prof', `--cpu-prof-dir=${profile}`] : []),
     ],
     stdio: ['ignore', log.fd, 'inherit', 'ipc'],

@@ -6,19 +6,12 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { createDatabase } from '../server/storage/database.ts';
+import { startEnvironment, startFlags } from '../test/support/start-command.ts';
 import { fill } from './fixture.ts';
 import { drive } from './load.ts';
 import { positiveNumber } from './options.ts';
 import { exchangeRequest } from './requests.ts';
-import {
-  type Cleanup,
-  createEnvironment,
-  productEnvironment,
-  productFlags,
-  run,
-  say,
-  startDatabase,
-} from './stage.ts';
+import { type Cleanup, createEnvironment, run, say, startDatabase } from './stage.ts';
 import { median, printSpread, type Spread, spreadOf, table } from './statistics.ts';
 
 /** The exchange with one process and with two workers, in alternating rounds. Needs Linux: CPU is read from /proc. */
@@ -145,8 +138,8 @@ async function startServer(
 ): Promise<Server> {
   const file = join(directory, `workers-${workers}.log`);
   const log = await open(file, 'w');
-  const child = spawn(process.execPath, [...productFlags, 'server/main.ts'], {
-    env: { PATH: process.env.PATH, ...productEnvironment, ...environment, WORKERS: String(workers) },
+  const child = spawn(process.execPath, [...startFlags, 'server/main.ts'], {
+    env: { PATH: process.env.PATH, ...startEnvironment, ...environment, WORKERS: String(workers) },
     stdio: ['ignore', log.fd, 'inherit'],
   });
   await log.close();

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { setTimeout } from 'node:timers/promises';
 import { freePort } from '../../server/storage/embedded/postmaster.ts';
+import { startFlags } from '../support/start-command.ts';
 
 export interface Instance {
   readonly name: string;
@@ -44,14 +45,10 @@ export async function createInstance(
     left: () => left || down,
     async start() {
       const log = await open(logFile, 'a');
-      child = spawn(
-        process.execPath,
-        ['--max-semi-space-size=16', '--max-old-space-size=512', 'server/main.ts'],
-        {
-          env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env, PORT: String(port) },
-          stdio: ['ignore', log.fd, log.fd],
-        },
-      );
+      child = spawn(process.execPath, [...startFlags, 'server/main.ts'], {
+        env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env, PORT: String(port) },
+        stdio: ['ignore', log.fd, log.fd],
+      });
       await log.close();
       for (;;) {
         if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode}: see ${logFile}`);

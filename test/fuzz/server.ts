@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { findFreePort } from '../support/harness.ts';
+import { startFlags } from '../support/start-command.ts';
 
 export interface Measure {
   /** After a full collection of garbage, in bytes. */
@@ -26,8 +27,8 @@ export async function startServer(
   onOutput: (chunk: Buffer) => void,
 ): Promise<FuzzedServer> {
   const port = await findFreePort();
-  const flags = ['--max-semi-space-size=16', '--max-old-space-size=512', '--expose-gc'];
-  const child = spawn(process.execPath, [...flags, '--import', './test/fuzz/probe.ts', 'server/main.ts'], {
+  const flags = [...startFlags, '--expose-gc', '--import', './test/fuzz/probe.ts'];
+  const child = spawn(process.execPath, [...flags, 'server/main.ts'], {
     env: { PATH: process.env.PATH, HOME: process.env.HOME, ...env, PORT: String(port) },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });

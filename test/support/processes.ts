@@ -4,10 +4,11 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findFreePort, postForm } from './harness.ts';
+import { startFlags } from './start-command.ts';
 
 /** The real process, started as `npm start` starts it. */
 
-const server = ['--max-semi-space-size=16', '--max-old-space-size=512', 'server/main.ts'];
+const server = [...startFlags, 'server/main.ts'];
 
 /** For servers that one token's clients keep busy, also while they stop. */
 export const underLoad = { SHUTDOWN_DELAY_SECONDS: '1', RATE_LIMIT_OVERRIDES: 'exchanges=1000000/60' };
