@@ -2,6 +2,7 @@ import knex, { type Knex } from 'knex';
 import pg from 'pg';
 import { policy } from '../../config/policy.ts';
 import knexfile from '../../knexfile.ts';
+import { boundedClient } from './bounded-client.ts';
 import { classOf, type DatabaseErrorClass, isReadOnly, isStranded } from './failures.ts';
 import { createKnexBounds } from './knex-bounds.ts';
 import { createLookupPool, type LookupPool } from './lookup-pool.ts';
@@ -129,8 +130,9 @@ export function createDatabase({
     withoutStatement(error, query);
     watch.failed(classOf(error));
   });
+  const lookupClient = boundedClient(acquireTimeout);
   const lookups = createLookupPool({
-    open: () => new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: acquireTimeout }),
+    open: () => new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: 0, Client: lookupClient }),
     maximumWaiting: policy.waitingQueries,
     refuse: silence.refuse,
     onFailure,
