@@ -1,4 +1,4 @@
-import type { Middleware } from 'koa';
+import type { Middleware, Next } from 'koa';
 import compose from 'koa-compose';
 import Provider, { type Configuration, errors } from 'oidc-provider';
 import type { SigningAlg } from '../../config/env.ts';
@@ -172,7 +172,10 @@ export function providerMiddleware(provider: () => Provider): Middleware {
     }
     // After the listener of the request log, which stands before all and still reads the context.
     ctx.res.on('close', () => letGo(ctx));
-    await run(ctx, next);
+    // The library's getter (see letGo) leads to this too, and by it to all that stands before.
+    let after: Next | undefined = next;
+    await run(ctx, async () => after?.());
+    after = undefined;
     if (failures.has(ctx.req)) throw failures.get(ctx.req);
   };
 }
