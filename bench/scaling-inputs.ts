@@ -15,13 +15,13 @@ export interface Level {
 
 /**
  * `npm run bench:scaling -- --measure`, on two cores that others used: of five short runs at each level the one with the
- * least CPU. At 16 connections the quiet run of docs/performance.md says 0.278.
+ * least CPU.
  */
 const measuredLevels: readonly Level[] = [
-  { connections: 1, lookups: 1, cpuMs: 0.513 },
-  { connections: 16, lookups: 0.143, cpuMs: 0.3 },
-  { connections: 64, lookups: 0.034, cpuMs: 0.273 },
-  { connections: 256, lookups: 0.012, cpuMs: 0.297 },
+  { connections: 1, lookups: 1, cpuMs: 0.536 },
+  { connections: 16, lookups: 0.092, cpuMs: 0.224 },
+  { connections: 64, lookups: 0.027, cpuMs: 0.185 },
+  { connections: 256, lookups: 0.007, cpuMs: 0.211 },
 ];
 
 /** Of the record of `npm run bench`, where there is one with enough levels: the model draws a line through them. */
@@ -45,21 +45,25 @@ const { levels, source } = readLevels();
 export const inputs = {
   levels,
   levelsSource: source,
-  /** p50 of a server at a fixed rate, over loopback: the lowest of six short runs beside other work. */
-  halfLoad: [
-    { rate: 500, p50Ms: 0.7 },
-    { rate: 1_000, p50Ms: 1.18 },
-  ],
+  /** What the simulation is held against. */
+  measured: {
+    levels: measuredLevels,
+    /** p50 of a server at a fixed rate, over loopback: the lowest of six short runs beside other work. */
+    halfLoad: [
+      { rate: 500, p50Ms: 0.91 },
+      { rate: 1_000, p50Ms: 0.97 },
+    ],
+  },
   /** Standard deviation of the logarithm of a service time. An assumption: 1.9 times the median at the 95th percentile. */
   spread: 0.4,
 
   postgres: {
     /**
-     * CPU of a look-up: 0.12, 0.36, 0.77 and 1.61 ms with 1, 7, 30 and 85 keys (--measure, /proc). The line through the
-     * first, where the plans are, and the last; it has 0.1 ms too little in between.
+     * CPU of a look-up: 0.17, 0.50, 0.98 and 2.32 ms with 1, 11, 38 and 147 keys (--measure, /proc). The line through the
+     * first, where the plans are, and the last; it has 0.2 to 0.3 ms too little in between.
      */
-    queryMs: 0.105,
-    keyMs: 0.0177,
+    queryMs: 0.159,
+    keyMs: 0.0147,
     /** CPU of writing an event with its token's last use, in batches (--measure, 0.03 to 0.06). */
     eventMs: 0.05,
   },
