@@ -132,6 +132,7 @@ export function createDatabase({
   });
   const lookupClient = boundedClient(acquireTimeout);
   const lookups = createLookupPool({
+    // Its client bounds its queries, in place of the driver.
     open: () => new pg.Pool({ ...connection, max: lookupPoolSize, query_timeout: 0, Client: lookupClient }),
     maximumWaiting: policy.waitingQueries,
     refuse: silence.refuse,
