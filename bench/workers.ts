@@ -45,6 +45,7 @@ interface Load {
   readonly cpu: number;
   readonly p50: number;
   readonly p99: number;
+  readonly answers: number;
 }
 
 async function main(cleanup: Cleanup): Promise<boolean> {
@@ -52,7 +53,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
     options: {
       rounds: { type: 'string', default: '5' },
       seconds: { type: 'string', default: '5' },
-      'warm-up': { type: 'string', default: '8' },
+      'warm-up': { type: 'string', default: '30000' },
     },
   });
   const [rounds, seconds] = [
@@ -65,7 +66,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
   await database.close();
   const environment = createEnvironment(connectionString, directory);
   const requests = tokens.map((token) => exchangeRequest(token));
-  const warmUpMs = positiveNumber('warm-up', values['warm-up']) * 1000;
+  const warmUp = positiveNumber('warm-up', values['warm-up']);
 
   async function load(server: Server, durationMs: number, rate?: number): Promise<Load> {
     const before = await server.cpuMs();
@@ -75,7 +76,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
     // With what it still writes.
     await setTimeout(settleMs);
     const cpu = ((await server.cpuMs()) - before) / result.answers;
-    return { cpu, rate: result.rate, p50: result.p50, p99: result.p99 };
+    return { cpu, rate: result.rate, p50: result.p50, p99: result.p99, answers: result.answers };
   }
 
   const measured: Round[] = [];
@@ -85,7 +86,7 @@ async function main(cleanup: Cleanup): Promise<boolean> {
     for (const workers of round % 2 ? counts.toReversed() : counts) {
       const server = await startServer(workers, environment, directory, cleanup);
       // Each worker gets its share of the load, and must be as warm as the one process.
-      await load(server, warmUpMs * workers);
+      for (let warm = 0; warm < warmUp * workers; ) warm += (await load(server, 5_000)).answers;
       const saturated = await load(server, seconds * 1000);
       half ??= Math.round(saturated.rate / 2);
       const paced = await load(server, seconds * 1000, half);
