@@ -17,7 +17,7 @@ import { keyOf, libraryPaths, type Route, readSurface, watchRouters } from './su
  * A part of the full run, which is `npm run test:fuzz -- --requests 1000000`. A failure is repeated with the seed that
  * it names: `npm run test:fuzz -- --seed N`.
  */
-const requests = Number(process.env.FUZZ_REQUESTS ?? 10_000);
+const requests = Number(process.env.FUZZ_REQUESTS ?? 100_000);
 const seed = Number(process.env.FUZZ_SEED ?? Math.floor(Math.random() * 2 ** 31));
 
 let harness: Harness;
