@@ -32,9 +32,7 @@ import { median, table } from './statistics.ts';
  * planning and execution is summed up. So caches are warm, and neither the network nor the server counts.
  */
 
-const lookupGrowth = 1.15;
 const limitMs = 20;
-const lookupTitle = 'exchange look-up of';
 const newest = { by: 'created_at', descending: true } as { by: TokenSort; descending: boolean };
 const samples = 9;
 const lookups = 2_000;
@@ -126,7 +124,7 @@ async function measureLookup(
   { tokens }: Grown,
   keys: number,
 ): Promise<Measured[]> {
-  const title = `${lookupTitle} ${keys}`;
+  const title = `exchange look-up of ${keys}`;
   const choose = (sample: number) =>
     Array.from({ length: keys }, (_, n) => chosen(sample * keys + n, tokens));
   const { platformTokens } = createStores(database, () => {});
@@ -379,17 +377,12 @@ async function lookupStatement(database: Database): Promise<string> {
   return promise;
 }
 
+/** The growth of an exchange is held against its target by `--exchange`: a look-up is only part of it. */
 function misses(results: ReadonlyMap<number, readonly Measured[]>): string[] {
-  const [smallest = [], largest = []] = [[...results.values()].at(0), [...results.values()].at(-1)];
-  const slow = largest
+  const largest = [...results.values()].at(-1) ?? [];
+  return largest
     .filter(({ limited, ms }) => limited && ms > limitMs)
     .map(({ title, ms }) => `${title}: ${ms.toFixed(1)} ms, not under ${limitMs}`);
-  const grown = largest.flatMap(({ title, ms }) => {
-    const before = smallest.find((one) => one.title === title)?.ms ?? ms;
-    if (!title.startsWith(lookupTitle) || !title.endsWith('server') || ms < before * lookupGrowth) return [];
-    return [`${title}: grows by ${Math.round((ms / before - 1) * 100)} %, not by less than 15 %`];
-  });
-  return [...grown, ...slow];
 }
 
 function printTable(results: ReadonlyMap<number, readonly Measured[]>): string {

@@ -264,5 +264,5 @@ export const policy = Object.freeze({
   exportPage: 500,
   /** A list's `total` is exact up to here; above it, of events and of platform tokens over all organizations, PostgreSQL's estimate. */
   exactTotal: 10_000,
-  exactTotalOfAllTokens: 1_000,
+  exactTotalOfAllTokens: 500,
 });

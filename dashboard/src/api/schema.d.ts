@@ -741,7 +741,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["AuditEvent"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                     "application/x-ndjson": components["schemas"]["AuditEvent"];
@@ -817,7 +817,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Client"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -1399,7 +1399,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Organization"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -1764,7 +1764,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Member"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -2044,7 +2044,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Service"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -2415,7 +2415,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["SigningKey"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -2609,7 +2609,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["Token"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
@@ -3065,7 +3065,7 @@ export interface operations {
                     "application/json": {
                         data: components["schemas"]["User"][];
                         next_cursor: string | null;
-                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 1000. */
+                        /** @description how many there are in all pages. Of events an estimate where there are more than 10000, of tokens over all organizations where there are more than 500. */
                         total: number;
                     };
                 };
