@@ -1,4 +1,4 @@
-import { type Configuration, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider';
+import { type Configuration, errors, interactionPolicy, type KoaContextWithOIDC } from 'oidc-provider';
 import { adminAudience } from './metadata.ts';
 
 /** What a user may give to a client; `admin` and `introspect` are for machines. */
@@ -20,6 +20,14 @@ export function signInPolicy() {
       'login_required',
       ({ oidc }) => oidc.session?.accountId !== undefined && oidc.account === undefined,
     ),
+  );
+  policy.get('login')?.checks.add(
+    // The library would let the user sign in, and then say that access was denied.
+    new interactionPolicy.Check('no_scope', 'scope is missing', 'invalid_scope', ({ oidc }) => {
+      // RFC 6749 §3.3
+      if (userScopes.some((scope) => oidc.requestParamScopes.has(scope))) return false;
+      throw new errors.CustomOIDCProviderError('invalid_scope', 'no scope is requested that a user may give');
+    }),
   );
   return policy;
 }

@@ -56,6 +56,8 @@ describe('an authorization request', () => {
     ['for an implicit token', { response_type: 'token' }, 'unsupported_response_type'],
     ['for another resource', { resource: 'https://elsewhere.example' }, 'invalid_target'],
     ['without interaction, signed out', { prompt: 'none' }, 'login_required'],
+    ['without a scope', { scope: undefined }, 'invalid_scope'],
+    ['with a scope that nobody knows', { scope: 'foo' }, 'invalid_scope'],
     ['with a request object', { request: 'eyJhbGciOiJub25lIn0.e30.' }, 'request_not_supported'],
   ])('%s is told to the client: %s', async (_how, change, error) => {
     const response = await authorize(change);
