@@ -51,7 +51,8 @@ export function createAuthenticate(deps: AuthenticateDeps): Authenticate {
   return {
     async verify(ctx) {
       const header = ctx.headers.authorization;
-      if (header === undefined) throw unauthorized();
+      // RFC 6750 §3.1: no error code for whoever sends nothing, or a credential of another scheme.
+      if (header === undefined || !/^Bearer(?: |$)/i.test(header)) throw unauthorized();
       const token = /^Bearer +(\S+)$/i.exec(header)?.[1];
       const claims = token ? await accessTokens.verify(token, audience) : undefined;
       // A token that was exchanged for a platform token carries its id, and opens nothing here.
