@@ -1,6 +1,7 @@
 import cluster from 'node:cluster';
-import { createServer, type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener, ServerResponse } from 'node:http';
 import { type AddressInfo, type ListenOptions, type Socket, Server as TcpServer } from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Config } from '../config/env.ts';
 import { policy } from '../config/policy.ts';
 import { securityFields } from './http/security-headers.ts';
@@ -51,6 +52,7 @@ export async function openListener(
     onRequest(request, response);
   });
   server.on('checkExpectation', onRequest);
+  server.on('connect', answerConnect(onRequest));
   server.on('clientError', answerUnreadable({ tls }));
   // Whoever does not read its answer, or is gone without a word, is cut too.
   server.timeout = limits.idleInRequestMs;
@@ -143,6 +145,21 @@ async function listen(
   );
   await Promise.all(others.map((one) => start(one, shared)));
   return [server, ...others];
+}
+
+/** Node.js closes a connection on which somebody asks for a tunnel, without a word. Here CONNECT is answered like any other method. */
+function answerConnect(listener: RequestListener): (request: IncomingMessage, socket: Duplex) => void {
+  return (request, socket) => {
+    // Node.js has taken its own listener away.
+    socket.on('error', () => socket.destroy());
+    // Behind a request whose answer is not out yet there is no place for one.
+    if ('_httpMessage' in socket && socket._httpMessage) return void socket.destroy();
+    const response = new ServerResponse(request);
+    response.shouldKeepAlive = false;
+    response.assignSocket(socket as Socket);
+    response.once('finish', () => socket.end());
+    listener(request, response);
+  };
 }
 
 /**

@@ -32,7 +32,9 @@ export const requestTarget: Middleware = (ctx, next) => {
 };
 
 function toOriginForm(target: string): string {
-  if (!/^https?:/i.test(target) || !URL.canParse(target)) throw badTarget('The request target is not valid.');
+  // RFC 9110 §4.2.1: with a host; a URL parser would take the first segment of the path for one.
+  if (!/^https?:\/\/[^/?#]/i.test(target) || !URL.canParse(target))
+    throw badTarget('The request target is not valid.');
   const { pathname, search } = new URL(target);
   return pathname + search;
 }

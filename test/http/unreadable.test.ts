@@ -51,6 +51,8 @@ it.each([
     400,
   ],
   ['a header that is too long', `GET / HTTP/1.1\r\nHost: x\r\nX-Long: ${'a'.repeat(20_000)}\r\n\r\n`, 431],
+  ['a tunnel', 'CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n', 400],
+  ['a target without a host', 'GET http:///x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n', 400],
   ['no Host', 'GET / HTTP/1.1\r\nConnection: close\r\n\r\n', 400],
 ])('refuses %s as it refuses everything, with the security headers', async (_, bytes, status) => {
   const [head = '', body = ''] = (await send(bytes)).split('\r\n\r\n');
