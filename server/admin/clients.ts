@@ -159,6 +159,9 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Replace the secret; the old one is refused at once',
       access: 'machine',
       params,
+      // Nothing to say; what is said in vain is told before the secret changes.
+      body: z.strictObject({}),
+      optionalBody: true,
       response: {
         status: 200,
         description: 'The client with its new secret',

@@ -76,11 +76,10 @@ function callers(access: Access): string {
 }
 
 function errorStatuses(route: AnyRoute): number[] {
-  const body = route.body ? [400, 413, 422] : [];
-  const query = route.query ? [400] : [];
+  const body = route.body ? [413, 422] : [];
   const limited = route.method === 'get' ? [] : [429];
   const found = route.params || route.operationId === 'getMe' ? [404] : [];
-  return [...new Set([...query, ...body, 401, 403, ...found, ...(route.errors ?? []), ...limited, 503])].sort(
+  return [...new Set([400, ...body, 401, 403, ...found, ...(route.errors ?? []), ...limited, 503])].sort(
     (a, b) => a - b,
   );
 }

@@ -136,14 +136,22 @@ function parseParams(route: AnyRoute, params: unknown): Record<string, string> {
 }
 
 function parseQuery(route: AnyRoute, ctx: Context): unknown {
+  const invalid = (detail: string, errors?: ReturnType<typeof pointers>) =>
+    new Problem({ status: 400, title: 'Bad Request', detail, errors });
+  // Koa leaves what cannot be decoded as it is, or puts U+FFFD in its place.
+  if (!isEncoded(ctx.querystring)) throw invalid('The query is not percent-encoded UTF-8.');
   const result = (route.query ?? z.strictObject({})).safeParse({ ...ctx.query });
   if (result.success) return result.data;
-  throw new Problem({
-    status: 400,
-    title: 'Bad Request',
-    detail: 'The query is not valid.',
-    errors: pointers(result.error),
-  });
+  throw invalid('The query is not valid.', pointers(result.error));
+}
+
+function isEncoded(querystring: string): boolean {
+  try {
+    decodeURIComponent(querystring);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function parseBody(route: AnyRoute, ctx: Context): Promise<unknown> {

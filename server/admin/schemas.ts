@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { policy } from '../../config/policy.ts';
 import { nameFault } from '../domain/name.ts';
+import { findPlatformTokens } from '../domain/platform-token.ts';
 import type { ListedEvent } from '../storage/audit-events.ts';
 import type { Client } from '../storage/clients.ts';
 import type { Member } from '../storage/memberships.ts';
@@ -42,8 +43,14 @@ const freeText = z
 const email = z
   .string()
   .max(254)
-  .regex(/^[^\s@\p{Cc}\p{Cf}\p{Cs}]{1,64}@[^\s@\p{Cc}\p{Cf}\p{Cs}]+$/u, 'must be an e-mail address');
-const password = z.string().max(1024);
+  .regex(/^[^\s@\p{Cc}\p{Cf}\p{Cs}]{1,64}@[^\s@\p{Cc}\p{Cf}\p{Cs}]+$/u, 'must be an e-mail address')
+  // They are listed, as names are.
+  .refine((value) => findPlatformTokens(value).length === 0, 'must not contain a platform token');
+const password = z
+  .string()
+  .max(1024)
+  // As UTF-8, lone surrogates are all one.
+  .refine((value) => value.isWellFormed(), 'must be Unicode text');
 const absoluteUri = z
   .string()
   .max(512)

@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { verifyPassword } from '../../server/domain/password.ts';
+import { createPlatformToken } from '../../server/domain/platform-token.ts';
 import { createHarness, exchange, type Harness, postForm } from '../support/harness.ts';
 
 let harness: Harness;
@@ -186,6 +187,12 @@ describe('users', () => {
     ['an e-mail address with a zero-width space', { email: 'a\u200bb@c.de' }, '/email'],
     ['an e-mail address with a joiner', { email: 'a@می\u200cخ.de' }, '/email'],
     ['an e-mail address with a bidirectional override', { email: 'a@\u202ec.de' }, '/email'],
+    [
+      'an e-mail address with a platform token',
+      { email: `${createPlatformToken('ptk').token}@c.de` },
+      '/email',
+    ],
+    ['a password with a lone surrogate', { password: 'longenough\ud800' }, '/password'],
     ['a name with a bidirectional override', { name: 'a\u202eb' }, '/name'],
     ['a long e-mail address', { email: `a@${'x'.repeat(260)}` }, '/email'],
     ['another kind', { kind: 'robot' }, '/kind'],
@@ -564,6 +571,16 @@ describe('clients', () => {
     expect([old.status, ((await old.json()) as { error: string }).error]).toEqual([401, 'invalid_client']);
     expect((await credentials(client.client_id, rotated.body.client_secret)).status).toBe(200);
     expect((await call('POST', '/clients/nobody/rotate-secret')).status).toBe(404);
+  });
+
+  it('keep their secret where a rotation says what cannot be understood', async () => {
+    const { body: client } = await call('POST', '/clients', { body });
+    const path = `/clients/${client.client_id}/rotate-secret`;
+    const dry = await call('POST', path, { body: { dry_run: true } });
+    expect([dry.status, pointersOf(dry)]).toEqual([422, ['/dry_run']]);
+    expect((await call('POST', path, { body: 'garbage{' })).status).toBe(400);
+    expect((await credentials(client.client_id, client.client_secret)).status).toBe(200);
+    expect((await call('POST', path, { body: {} })).status).toBe(200);
   });
 
   it('are changed and deleted, and then refused everywhere', async () => {
@@ -956,9 +973,7 @@ describe('bodies', () => {
         for (const bad of ['\0', '\ud800', '\udfff']) {
           const value = Array.isArray(good[member]) ? [`${good[member][0]}${bad}`] : `${good[member]}${bad}`;
           const answer = await call(method, path, { body: { ...good, [member]: value } });
-          const lenient = member === 'password' && bad !== '\0';
-          expect([path, member, answer.status]).toEqual([path, member, lenient ? answer.status : 422]);
-          expect(answer.status).toBeLessThan(500);
+          expect([path, member, answer.status]).toEqual([path, member, 422]);
         }
         const key = await call(method, path, { body: { ...good, [`${member}\0\ud800`]: 1 } });
         expect([path, key.status]).toEqual([path, 422]);
@@ -968,13 +983,12 @@ describe('bodies', () => {
 
   it('with NUL or broken encoding in the query are 400', async () => {
     for (const path of ['tokens', 'users', 'audit-events']) {
-      for (const query of ['q=%00', 'actor_id=%00', 'cursor=%00', '%00=1']) {
+      const broken = ['q=%ff%ed%a0%80', 'q=%E0%A4%A', 'actor_id=%zz', '%ff=1', 'cursor=%ff%ed%a0%80'];
+      for (const query of ['q=%00', 'actor_id=%00', 'cursor=%00', '%00=1', ...broken]) {
         expect([query, (await call('GET', `/${path}?${query}`)).status]).toEqual([query, 400]);
       }
-      expect((await call('GET', `/${path}?cursor=%ff%ed%a0%80`)).status).toBe(400);
     }
-    for (const path of ['tokens', 'users'])
-      expect((await call('GET', `/${path}?q=%ff%ed%a0%80`)).status).toBe(200);
+    expect((await call('GET', '/tokens?q=100%25%C3%A4+%F0%9F%98%80')).status).toBe(200);
   });
 });
 

@@ -830,6 +830,26 @@ describe('who sees what', () => {
     expect((await call('GET', `/tokens/${id}`, { as: jwt })).status).toBe(404);
     expect((await call('GET', '/tokens', { as: jwt })).body.total).toBe(0);
   });
+
+  it.each(['member', 'admin'] as const)(
+    'a %s nothing of an organization while it is inactive; machines all',
+    async (role) => {
+      const { organizationId, userId, jwt, ...rest } = await owner();
+      await harness.stores.memberships.put(organizationId, userId, role, new Date());
+      const { id } = await harness.build.platformToken({ organizationId, userId, service: rest.service });
+      const set = async (status: string) => {
+        const answer = await call('PATCH', `/organizations/${organizationId}`, { body: { status } });
+        expect(answer.status).toBe(200);
+      };
+      await set('inactive');
+      expect((await call('GET', '/me', { as: jwt })).body.memberships).toEqual([]);
+      expect((await call('GET', '/tokens', { as: jwt })).body.total).toBe(0);
+      expect((await call('DELETE', `/tokens/${id}`, { as: jwt })).status).toBe(404);
+      expect((await call('GET', `/tokens/${id}`)).body.status).toBe('active');
+      await set('active');
+      expect((await call('DELETE', `/tokens/${id}`, { as: jwt })).status).toBe(204);
+    },
+  );
 });
 
 it.each(['x', '1', '0', '../users', '%2e%2e%2fusers', 'ffffffff', "'--", '%F0%9F%98%80', 'a'.repeat(4000)])(
