@@ -157,7 +157,9 @@ function answerConnect(listener: RequestListener): (request: IncomingMessage, so
     const response = new ServerResponse(request);
     response.shouldKeepAlive = false;
     response.assignSocket(socket as Socket);
-    response.once('finish', () => socket.end());
+    // Nobody reads what comes behind it: left there, it would have the system take back the answer.
+    socket.resume();
+    response.once('finish', () => (socket as Socket).destroySoon());
     listener(request, response);
   };
 }

@@ -70,6 +70,18 @@ it.each([
   expect(JSON.parse(body)).toMatchObject({ type: 'about:blank', status });
 });
 
+it('ends a connection on which somebody asked for a tunnel, whatever they do with it', async () => {
+  const socket = connect({ port: listener.port, host: '127.0.0.1', allowHalfOpen: true });
+  let answer = '';
+  socket.on('data', (chunk) => {
+    answer += chunk;
+  });
+  socket.write(`CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n${'a'.repeat(10_000)}`);
+  await expect.poll(() => answer).toMatch(/^HTTP\/1\.1 400 /);
+  await expect.poll(() => listener.connections()).toBe(0);
+  socket.destroy();
+});
+
 it('answers a request that nonsense follows, and nothing in its place', async () => {
   const answer = await send('GET /slow HTTP/1.1\r\nHost: x\r\n\r\n\0\x01nonsense\r\n\r\n');
   expect(answer).toMatch(/^HTTP\/1\.1 200 OK\r\n/);
