@@ -159,7 +159,7 @@ export function clientRoutes(deps: AdminDeps): AnyRoute[] {
       summary: 'Replace the secret; the old one is refused at once',
       access: 'machine',
       params,
-      // Nothing to say; what is said in vain is told before the secret changes.
+      // There is nothing to say: whoever says something hears of it before the secret changes.
       body: z.strictObject({}),
       optionalBody: true,
       response: {

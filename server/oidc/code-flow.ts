@@ -23,9 +23,9 @@ export function signInPolicy() {
   );
   policy.get('login')?.checks.add(
     // The library would let the user sign in, and then say that access was denied.
-    new interactionPolicy.Check('no_scope', 'scope is missing', 'invalid_scope', ({ oidc }) => {
-      // RFC 6749 §3.3
+    new interactionPolicy.Check('no_scope', 'no scope is requested that a user may give', ({ oidc }) => {
       if (userScopes.some((scope) => oidc.requestParamScopes.has(scope))) return false;
+      // RFC 6749 §3.3. Thrown: a check that answers true would lead to the sign-in.
       throw new errors.CustomOIDCProviderError('invalid_scope', 'no scope is requested that a user may give');
     }),
   );
