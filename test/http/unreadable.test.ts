@@ -16,6 +16,11 @@ beforeAll(async () => {
   app.use(errorMapper({ issuer: 'http://issuer.test', onUnexpected() {} }));
   app.use(requestTarget);
   app.use(async (ctx) => {
+    if (ctx.method === 'CONNECT') {
+      ctx.set('Allow', 'POST');
+      ctx.status = 405;
+      return;
+    }
     if (ctx.path === '/slow') await new Promise((resolve) => setTimeout(resolve, 50));
     ctx.type = 'text/plain';
     // As bytes: what Node holds back until an earlier answer is out, it writes in another order then.
@@ -68,6 +73,12 @@ it.each([
     expect(head).toContain(field);
   }
   expect(JSON.parse(body)).toMatchObject({ type: 'about:blank', status });
+});
+
+it('has CONNECT answered by the application, like any other method', async () => {
+  const answer = await send('CONNECT /oauth/token HTTP/1.1\r\nHost: x\r\n\r\n');
+  expect(answer).toMatch(/^HTTP\/1\.1 405 Method Not Allowed\r\n/);
+  expect(answer).toContain('\r\nAllow: POST\r\n');
 });
 
 it('ends a connection on which somebody asked for a tunnel, whatever they do with it', async () => {
