@@ -33,7 +33,7 @@ function urlOf(role: string): string {
 }
 
 beforeAll(async () => {
-  root = createDatabase({ connectionString: inject('databaseUrl'), poolSize: 1 });
+  root = createDatabase({ connectionString: inject('databaseUrl'), poolSize: 1, limited: false });
   for (const role of [owner, serving, member])
     await root.knex.raw(`CREATE ROLE ${role} LOGIN PASSWORD '${role}'`);
   await root.knex.raw(`GRANT ${owner} TO ${member}`);

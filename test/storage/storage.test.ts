@@ -1,11 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, describe, expect, inject, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createAdapterFactory } from '../../server/oidc/adapter.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import { migrate, pendingMigrations } from '../../server/storage/migrations.ts';
 import { createStores } from '../../server/storage/stores.ts';
-import { withDatabase } from '../support/global-setup.ts';
+
 import { createHarness, type Harness, postForm } from '../support/harness.ts';
+import { createOwnDatabase } from '../support/own-database.ts';
 
 let harness: Harness;
 const statuses: number[] = [];
@@ -168,21 +169,17 @@ it('keeps no secret in the clear, in no table', async () => {
 
 describe('migrations', () => {
   async function withEmptyDatabase(work: (open: () => Database) => Promise<void>) {
-    const rootUrl = inject('databaseUrl');
-    const name = `empty_${randomBytes(8).toString('hex')}`;
-    const root = createDatabase({ connectionString: rootUrl, poolSize: 1 });
-    await root.knex.raw(`CREATE DATABASE ${name}`);
+    const { url, drop } = await createOwnDatabase();
     const opened: Database[] = [];
     try {
       await work(() => {
-        const database = createDatabase({ connectionString: withDatabase(rootUrl, name) });
+        const database = createDatabase({ connectionString: url });
         opened.push(database);
         return database;
       });
     } finally {
       await Promise.all(opened.map((database) => database.close()));
-      await root.knex.raw(`DROP DATABASE ${name} WITH (FORCE)`);
-      await root.close();
+      await drop();
     }
   }
 

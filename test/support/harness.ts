@@ -5,7 +5,6 @@ import type { AddressInfo } from 'node:net';
 import bcrypt from 'bcrypt';
 import { importJWK, type JWTPayload, SignJWT } from 'jose';
 import { v7 as uuidv7 } from 'uuid';
-import { inject } from 'vitest';
 import { type Config, readConfig } from '../../config/env.ts';
 import { policy } from '../../config/policy.ts';
 import { createApp } from '../../server/app.ts';
@@ -29,7 +28,8 @@ import { listenTo } from '../../server/storage/notifications.ts';
 import { signingKeysChannel } from '../../server/storage/signing-keys.ts';
 import { createStores, type Stores } from '../../server/storage/stores.ts';
 import type { UserKind } from '../../server/storage/users.ts';
-import { asServing, withDatabase } from './global-setup.ts';
+import { asServing } from './global-setup.ts';
+import { createOwnDatabase } from './own-database.ts';
 
 export const exchangeGrant = 'urn:ietf:params:oauth:grant-type:token-exchange';
 export const kek = Buffer.alloc(32, 7);
@@ -40,21 +40,14 @@ export async function createTestDatabase(watch?: DatabaseWatch): Promise<{
   url: string;
   drop: () => Promise<void>;
 }> {
-  const rootUrl = inject('databaseUrl');
-  const name = `test_${randomBytes(8).toString('hex')}`;
-  const root = createDatabase({ connectionString: rootUrl, poolSize: 1 });
-  await root.knex.raw(`CREATE DATABASE ${name} TEMPLATE template STRATEGY FILE_COPY`);
-  await root.close();
-  const url = withDatabase(rootUrl, name);
+  const { url, drop } = await createOwnDatabase({ migrated: true });
   const database = createDatabase({ connectionString: url, ...(watch ? { watch } : {}) });
   return {
     database,
     url,
     async drop() {
       await database.close();
-      const again = createDatabase({ connectionString: rootUrl, poolSize: 1 });
-      await again.knex.raw(`DROP DATABASE ${name} WITH (FORCE)`);
-      await again.close();
+      await drop();
     },
   };
 }
