@@ -166,28 +166,6 @@ function createTargets(comparisons: readonly Comparison[], rows: readonly Row[])
   return targets;
 }
 
-/**
- * How far a median of five rounds has come out from another on one machine, by chance. See docs/performance.md, which
- * says how it was found.
- */
-export const noise = 0.12;
-
-/** @returns a line for each ratio that is worse than the recorded one by more than noise */
-export function compareWithRecorded(report: Report, recorded: Report): string[] {
-  const lines: string[] = [];
-  for (const { connections, to, throughput, cpu } of report.comparisons) {
-    const before = recorded.comparisons.find((one) => one.connections === connections && one.to === to);
-    if (!before) continue;
-    const worse = (what: string, now: number, then: number) =>
-      lines.push(`${what} to ${to}, ${connections} connections: ${now} now, ${then} recorded`);
-    if (throughput.median < before.throughput.median * (1 - noise))
-      worse('throughput', throughput.median, before.throughput.median);
-    if (cpu.median > before.cpu.median * (1 + noise)) worse('CPU', cpu.median, before.cpu.median);
-  }
-  if (lines.length === 0 && report.comparisons.length === 0) lines.push('nothing was compared');
-  return lines;
-}
-
 export function print(report: Report): string {
   const { targets, comparisons, rows, conditions } = report;
   return [

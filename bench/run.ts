@@ -3,11 +3,12 @@ import { availableParallelism, cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { createLocalJWKSet, type JSONWebKeySet, jwtVerify } from 'jose';
 import { createDatabase, type Database } from '../server/storage/database.ts';
+import { checkAgainst } from './check.ts';
 import { fill } from './fixture.ts';
 import { drive } from './load.ts';
 import { positiveNumber } from './options.ts';
 import { recordedFile, writeRecorded } from './record.ts';
-import { compareWithRecorded, createReport, type Measurement, type Name, names, print } from './report.ts';
+import { createReport, type Measurement, type Name, names, print, type Report } from './report.ts';
 import { clientCredentialsRequest, exchangeForm, exchangeRequest } from './requests.ts';
 import {
   type Cleanup,
@@ -35,8 +36,8 @@ interface Options {
   readonly connections: readonly number[];
   readonly tokens: number;
   readonly json: boolean;
-  /** Fails where a ratio is worse than the recorded one by more than noise. */
-  readonly check: boolean;
+  /** Fails where a ratio is worse than in this report by more than noise. */
+  readonly against: string | URL | undefined;
   /** Records the figures and draws them. */
   readonly record: boolean;
   /** Directory for CPU profiles, one file a process. */
@@ -53,21 +54,32 @@ function readOptions(): Options {
       tokens: { type: 'string', default: '100000' },
       json: { type: 'boolean', default: false },
       check: { type: 'boolean', default: false },
+      against: { type: 'string' },
       record: { type: 'boolean', default: false },
       profile: { type: 'string' },
     },
   });
+  const against = values.against ?? (values.check ? recordedFile : undefined);
+  const rounds = positiveNumber('rounds', values.rounds);
+  if (against && rounds < 2)
+    throw new Error('one round does not show how far rounds lie apart: --rounds 2 or more');
   return {
     seconds: positiveNumber('seconds', values.seconds),
-    rounds: positiveNumber('rounds', values.rounds),
+    rounds,
     warmUp: positiveNumber('warm-up', values['warm-up']),
     connections: values.connections.split(',').map((value) => positiveNumber('connections', value)),
     tokens: positiveNumber('tokens', values.tokens),
     json: values.json,
-    check: values.check,
+    against,
     record: values.record,
     profile: values.profile,
   };
+}
+
+async function readReport(file: string | URL): Promise<Report> {
+  const report = JSON.parse(await readFile(file, 'utf8'));
+  if (!(report.comparisons?.length > 0)) throw new Error(`${file} is no report with comparisons`);
+  return report;
 }
 
 interface Stage {
@@ -77,6 +89,8 @@ interface Stage {
 }
 
 async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
+  // Read first: a file that is none must not cost a quarter of an hour.
+  const recorded = options.against && (await readReport(options.against));
   const { directory, connectionString } = await startDatabase(cleanup);
   const database = createDatabase({ connectionString, limited: false });
   cleanup.add(() => database.close());
@@ -121,11 +135,11 @@ async function main(options: Options, cleanup: Cleanup): Promise<boolean> {
   });
   process.stdout.write(options.json ? `${JSON.stringify(report, null, 2)}\n` : print(report));
   if (options.record) await writeRecorded(report);
-  if (!options.check) return report.met;
-  const worse = compareWithRecorded(report, JSON.parse(await readFile(recordedFile, 'utf8')));
-  for (const line of worse) say(line);
-  say(worse.length > 0 ? 'WORSE than recorded' : 'no ratio is worse than recorded');
-  return worse.length === 0;
+  if (!recorded) return report.met;
+  const { worse, compared } = checkAgainst(report, recorded);
+  for (const line of worse) say(`WORSE   ${line}`);
+  say(`${worse.length} of ${compared} ratios are worse than in ${options.against}`);
+  return compared > 0 && worse.length === 0;
 }
 
 /** At each number of connections each candidate at its most, then at half of that. */
