@@ -6,7 +6,7 @@ import { withDatabase } from './global-setup.ts';
 /**
  * A database of one's own in the run's PostgreSQL: empty, or a copy of the migrated template.
  *
- * Making and dropping one waits for checkpoints, which take the whole machine's time: no bound of a request holds there.
+ * To make or drop one is to wait for checkpoints, for which the time that a request has is no measure.
  */
 export async function createOwnDatabase({
   migrated = false,
