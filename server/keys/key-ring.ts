@@ -133,6 +133,17 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
     return reading;
   }
 
+  /**
+   * Whether it lacks a key that it must have by now: the one that signs here must be the one that signs everywhere, and
+   * what every instance has had the time to read must be published here too, or verifiers keep a JWKS without it.
+   */
+  async function isBehind(): Promise<boolean> {
+    const { current, published } = scheduleAt(await signingKeys.list(), clock());
+    const arrived = new Date(clock().getTime() - (times.refreshInterval + times.clockSkew) * 1000);
+    const expected = published.filter((key) => key.kid === current?.kid || key.publishedAt <= arrived);
+    return !(current && expected.every(({ kid }) => opened.has(kid)));
+  }
+
   /** What has changed is what this instance goes by. */
   async function changed<T>(work: Promise<T>): Promise<T> {
     const result = await work;
@@ -192,15 +203,13 @@ export async function createKeyRing(deps: KeyRingDeps): Promise<KeyRing> {
 
     async faults() {
       try {
-        const { current, published } = scheduleAt(await signingKeys.list(), clock());
-        // The one that signs here must be the one that signs everywhere, but for the time that a change takes to arrive;
-        // and what has had this time must be published here too, or verifiers keep a JWKS without it.
-        const arrived = new Date(clock().getTime() - (times.refreshInterval + times.clockSkew) * 1000);
-        const expected = published.filter((key) => key.kid === current?.kid || key.publishedAt <= arrived);
-        return current && expected.every(({ kid }) => opened.has(kid)) ? [] : ['signing_keys'];
-      } catch {
+        if (!(await isBehind())) return [];
+        // What was changed a moment ago, here or elsewhere, is on its way: it is read before anything is said.
+        await follow();
+        return (await isBehind()) ? ['signing_keys'] : [];
+      } catch (error) {
         // It answered a moment ago: readiness gives a reason, never the problem document of an error.
-        return ['database'];
+        return [error instanceof SigningKeyError ? 'signing_keys' : 'database'];
       }
     },
   };

@@ -231,13 +231,29 @@ describe('another instance', () => {
     expect(kids(there)).toEqual([kid]);
   });
 
-  it('is not ready while it lacks the key that signs elsewhere', async () => {
+  it('reads the key that signs elsewhere before it says whether it is ready', async () => {
     const [here, there] = await Promise.all([open(), open()]);
-    await here.rotate({ emergency: true, record });
-    expect(await here.faults()).toEqual([]);
-    expect(await there.faults()).toEqual(['signing_keys']);
-    await there.refresh();
+    const { kid } = await here.rotate({ emergency: true, record });
     expect(await there.faults()).toEqual([]);
+    expect(kids(there)).toEqual([kid]);
+  });
+
+  it('is ready between the commit of its own rotation and the reading of what it wrote', async () => {
+    let committed = async () => {};
+    const ring = await open({
+      signingKeys: {
+        ...stores.signingKeys,
+        async withLock(work) {
+          const result = await stores.signingKeys.withLock(work);
+          await committed();
+          return result;
+        },
+      },
+    });
+    const faults: string[][] = [];
+    committed = async () => void faults.push(await ring.faults());
+    await ring.rotate({ emergency: true, record });
+    expect(faults).toEqual([[]]);
   });
 });
 
@@ -268,6 +284,13 @@ describe('a new key encryption key', () => {
     expect(await old.faults()).toEqual(['signing_keys']);
     expect(await renewed.faults()).toEqual([]);
     pass(times.jwksCopyAge);
+    expect(await old.faults()).toEqual(['signing_keys']);
+  });
+
+  it('that an instance does not have yet takes it out of service at once where that key signs', async () => {
+    const old = await open();
+    const renewed = await open({ keys: [other, kek] });
+    await renewed.rotate({ emergency: true, record });
     expect(await old.faults()).toEqual(['signing_keys']);
   });
 
