@@ -4,7 +4,6 @@ import { createAdapterFactory } from '../../server/oidc/adapter.ts';
 import { createDatabase, type Database } from '../../server/storage/database.ts';
 import { migrate, pendingMigrations } from '../../server/storage/migrations.ts';
 import { createStores } from '../../server/storage/stores.ts';
-
 import { createHarness, type Harness, postForm } from '../support/harness.ts';
 import { createOwnDatabase } from '../support/own-database.ts';
 
