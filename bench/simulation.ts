@@ -336,7 +336,7 @@ function createAgenda() {
 }
 
 /** Marsaglia's xorshift with 32 bits, and normal deviates by Box and Muller. */
-function createRandom(seed: number) {
+export function createRandom(seed: number) {
   let state = seed | 0 || 1;
   const uniform = () => {
     state ^= state << 13;

@@ -1,23 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { checkAgainst, noiseOf } from '../../bench/check.ts';
 import type { Report } from '../../bench/report.ts';
+import { createRandom } from '../../bench/simulation.ts';
 import { spreadOf } from '../../bench/statistics.ts';
 
-/** Numbers from a seed, 0 to 1 (Park and Miller). */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
-  };
-}
-
-/** Ratios of rounds around a middle, by how far apart (the deviation of their logarithm). */
+/** Ratios of rounds around 1, by how far apart (the deviation of their logarithm). */
 function createRuns(seed: number) {
-  const random = generator(seed);
-  const normal = () => Math.sqrt(-2 * Math.log(random())) * Math.cos(2 * Math.PI * random());
-  return (rounds: number, deviation: number, middle = 1) =>
-    spreadOf(Array.from({ length: rounds }, () => middle * Math.exp(deviation * normal())));
+  const { normal } = createRandom(seed);
+  return (rounds: number, deviation: number) =>
+    spreadOf(Array.from({ length: rounds }, () => Math.exp(deviation * normal())));
 }
 
 const reportOf = (cpu: number[], throughput = cpu.map(() => 1), connections = 64) =>
