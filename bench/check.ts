@@ -1,7 +1,7 @@
 import type { Report } from './report.ts';
 import type { Spread } from './statistics.ts';
 
-/** Medians of runs that were taken hours apart, on one machine with little else to do, came out up to that far from each other. */
+/** Medians of runs hours apart on one machine, with other work beside them, came out up to that far from each other. */
 const leastNoise = 0.12;
 /** The expected range of 2, 3, … 10 normal values, in standard deviations. */
 const expectedRanges = [1.128, 1.693, 2.059, 2.326, 2.534, 2.704, 2.847, 2.97, 3.078];
@@ -48,7 +48,7 @@ export function noiseOf(now: Run, then: Run): number {
 /** Of the median, in the logarithm of the ratio. */
 function standardError([{ lowest, highest }, rounds]: Run): number {
   const range = expectedRanges[Math.min(rounds, expectedRanges.length + 1) - 2];
-  if (range === undefined) throw new Error('one round does not show how far rounds lie apart');
+  if (range === undefined) throw new Error('one round does not show how far rounds lie apart: two at least');
   const deviation = Math.log(highest / lowest) / range;
   // A median of normal values is that much less certain than their mean.
   return (Math.sqrt(Math.PI / 2) * deviation) / Math.sqrt(rounds);

@@ -79,6 +79,7 @@ function readOptions(): Options {
 async function readReport(file: string | URL): Promise<Report> {
   const report = JSON.parse(await readFile(file, 'utf8'));
   if (!(report.comparisons?.length > 0)) throw new Error(`${file} is no report with comparisons`);
+  if (!(report.conditions?.rounds > 1)) throw new Error(`${file} is of one round: two at least`);
   return report;
 }
 
